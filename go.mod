@@ -1,0 +1,3 @@
+module netvmd
+
+go 1.23.0

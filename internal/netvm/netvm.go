@@ -1,0 +1,138 @@
+// Package netvm holds the values that every part of the program speaks in: what was seen of the way out
+// (View), where AppVM DNS goes now (Target), and what is published (Status). It imports only the standard
+// library, does no I/O, and everything in it is passed by value and never changed after it was handed over.
+package netvm
+
+import (
+	"net/netip"
+	"time"
+)
+
+// State says how far the netvm gets. The strings are those of the D-Bus property State.
+type State string
+
+// The states, from NetworkManager's State and Connectivity.
+const (
+	Offline    State = "offline"    // no uplink is active
+	Connecting State = "connecting" // an uplink is being brought up
+	Limited    State = "limited"    // an uplink is active, the Internet is not reached through it
+	Portal     State = "portal"     // a captive portal answers instead of the Internet
+	Online     State = "online"     // an uplink is active and nothing is known against it
+)
+
+// Uplink is one active way out of the netvm.
+type Uplink struct {
+	ID        string // NetworkManager's name for the connection, valid UTF-8
+	Type      string // NetworkManager's connection type, such as "802-3-ethernet"
+	Interface string // the kernel's name of the device that carries IP
+	SSID      string // Wi-Fi only: the network's name, made valid UTF-8
+	Strength  uint8  // Wi-Fi only: signal, in percent
+	Addresses []netip.Prefix
+	Gateway   netip.Addr // the zero Addr without one
+	VPN       bool
+	Metered   bool
+}
+
+// Resolver is a DNS server that the uplink announced.
+type Resolver struct {
+	Addr      netip.Addr
+	Interface string // the device it was announced for; "" where the source does not say
+}
+
+// Target is where one virtual DNS address leads now.
+type Target struct {
+	Virtual  netip.Addr
+	Resolver Resolver // the zero Resolver = unserved: queries are refused at once
+}
+
+// Served tells whether queries to the virtual address reach a resolver.
+func (t Target) Served() bool { return t.Resolver.Addr.IsValid() }
+
+// View is everything read about the way out at one moment.
+type View struct {
+	State          State
+	Uplinks        []Uplink // the primary first
+	NetworkManager NetworkManagerDNS
+	Resolved       ResolvedDNS
+	ResolvConf     ResolvConf
+	Faults         []string // what could not be read or made no sense: a sentence each, naming what and where
+
+	// Arrived is when the oldest signal that this view answers came in; zero when no signal led to it.
+	Arrived time.Time
+	// Signals counts the signals that this view answers.
+	Signals int
+}
+
+// NetworkManagerDNS is NetworkManager's DnsManager.Configuration.
+type NetworkManagerDNS struct {
+	Running bool       // its bus name has an owner; the entries are its last word either way
+	Entries []DNSEntry // in its order: the most important first
+}
+
+// DNSEntry is one entry of DnsManager.Configuration.
+type DNSEntry struct {
+	Interface string
+	Priority  int32 // lower is more important; a negative one excludes entries of a higher number
+	VPN       bool
+	Servers   []netip.Addr
+}
+
+// ResolvedDNS is systemd-resolved's DNS property.
+type ResolvedDNS struct {
+	Running bool             // its bus name has an owner
+	Servers []ResolvedServer // in its order
+}
+
+// ResolvedServer is one entry of systemd-resolved's DNS property.
+type ResolvedServer struct {
+	Link     int      // interface index; 0 = global
+	Resolver Resolver // Interface is "" for a global one
+}
+
+// ResolvConfOwner says who wrote resolv.conf.
+type ResolvConfOwner string
+
+// The writers that matter: the first three are not a source of their own.
+const (
+	ResolvConfAbsent         ResolvConfOwner = "absent"         // no file
+	ResolvConfNetworkManager ResolvConfOwner = "networkmanager" // its header says so
+	ResolvConfResolved       ResolvConfOwner = "resolved"       // the stub, or a file that resolved writes
+	ResolvConfOther          ResolvConfOwner = "other"          // a VPN's script, an admin, a daemon
+)
+
+// ResolvConf is what the nameserver lines of resolv.conf say.
+type ResolvConf struct {
+	Path    string
+	Owner   ResolvConfOwner
+	Servers []netip.Addr
+}
+
+// Dropped is a resolver that was announced and is not used.
+type Dropped struct {
+	Addr   netip.Addr
+	Reason string
+}
+
+// Statistics counts what the daemon did since it started.
+type Statistics struct {
+	Applies   uint64 // transactions that changed the kernel because the wanted targets changed
+	Coalesced uint64 // signals that were answered together with an earlier one
+	Restored  uint64 // transactions that undid a change made by somebody else
+}
+
+// Status is all that the daemon publishes: one immutable snapshot.
+type Status struct {
+	Version    string
+	State      State
+	Uplinks    []Uplink
+	DNSSource  string        // where the resolvers come from: "config", "resolved", "resolv.conf", "networkmanager", "none"
+	DNSReason  string        // why, in one sentence
+	DNSServers []Resolver    // usable ones, in order
+	DNSDropped []Dropped     // announced and not used
+	DNSTargets []Target      // in the order of the virtual addresses
+	ChangedAt  time.Time     // when the targets last changed in the kernel; zero = not since the start
+	ApplyTime  time.Duration // from the arrival of the signal to the kernel's acknowledgement, of that change
+	Backend    string        // "nftables" or "iptables"
+	Problems   []string      // what is wrong now: a sentence each, with what to do
+	Statistics Statistics
+}
