@@ -62,6 +62,8 @@ func newTopology(t testing.TB) *topology {
 		*h = ns
 		t.Cleanup(func() { ns.Close() })
 		must(t, linkUp("lo"))
+		// A link-local address that waits for duplicate detection keeps the kernel from asking for neighbours.
+		must(t, os.WriteFile("/proc/sys/net/ipv6/conf/default/accept_dad", []byte("0"), 0o644))
 	}
 	n.wire("vif1.0", n.client)
 	n.wire("up0", n.server)
