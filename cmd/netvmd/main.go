@@ -75,10 +75,15 @@ func run(path string, log *slog.Logger) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 
-	rules, err := firewall.New(ctx, string(conf.Firewall.Backend), conf.RuntimeDir, log)
+	rules, err := firewall.New(ctx, string(conf.Firewall.Backend), log)
 	if err != nil {
 		return err
 	}
+	flows, err := firewall.NewConntrack()
+	if err != nil {
+		return err
+	}
+	defer flows.Close()
 	uplinks := nmhook.New(nmhook.Config{ResolvConf: conf.DNS.ResolvConf, Log: log})
 	own := vif.NewOwnAddresses(log)
 	units := hooks.NewUnits(ctx, log)
@@ -89,7 +94,7 @@ func run(path string, log *slog.Logger) error {
 		Uplinks:    uplinks,
 		Own:        own,
 		Firewall:   rules,
-		Flows:      firewall.NewConntrack(),
+		Flows:      flows,
 		Publisher:  service,
 		Dependants: units,
 		SecondLook: firewall.AnswerGrace,

@@ -35,6 +35,9 @@ type Backend interface {
 	// Name is "nftables" or "iptables".
 	Name() string
 
+	// Loaded tells whether the kernel has targets of ours, of whatever age.
+	Loaded(ctx context.Context) (bool, error)
+
 	// Apply brings the kernel to exactly these targets, the unserved ones too, and to our rules. A virtual address
 	// that is not listed is forgotten. It returns what it changed, a short sentence each; when there was no
 	// difference it writes nothing and returns none. After an error the kernel has the last good targets.
