@@ -1,0 +1,161 @@
+// Package vif looks after what belongs to network devices in the kernel: addresses, links, routes and
+// neighbours, over netlink.
+package vif
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/vishvananda/netlink"
+)
+
+const (
+	// dumpAttempts bounds how often a dump that the kernel interrupted is begun again at once.
+	dumpAttempts = 10
+	// resubscribePause is the wait before the next attempt after a subscription that did not last as long.
+	resubscribePause = time.Second
+)
+
+// OwnAddresses follows the addresses of this network namespace over rtnetlink. An event only says that
+// something is different: the addresses are then dumped again in whole.
+type OwnAddresses struct {
+	log     *slog.Logger
+	changed chan struct{}
+
+	mu    sync.Mutex
+	addrs []netip.Addr
+	read  bool // was dumped once
+}
+
+// NewOwnAddresses returns one that follows nothing until Run; a nil log logs to slog.Default.
+func NewOwnAddresses(log *slog.Logger) *OwnAddresses {
+	if log == nil {
+		log = slog.Default()
+	}
+	return &OwnAddresses{log: log, changed: make(chan struct{}, 1)}
+}
+
+// Changed has a token when the set of addresses is another one than last taken. The first comes after the first
+// dump.
+func (o *OwnAddresses) Changed() <-chan struct{} { return o.changed }
+
+// Take returns the addresses, sorted, without zones; the caller must not change the slice.
+func (o *OwnAddresses) Take() []netip.Addr {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.addrs
+}
+
+// Run follows until ctx ends, and returns nil then. Trouble with rtnetlink is logged and overcome.
+func (o *OwnAddresses) Run(ctx context.Context) error {
+	for {
+		began := time.Now()
+		err := o.follow(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if time.Since(began) > resubscribePause {
+			// Above all ENOBUFS: the kernel had more events than the socket could hold. Dumping again mends it.
+			o.log.Debug("subscription to own addresses was lost, beginning anew", "error", err)
+			continue
+		}
+		o.log.Warn("own addresses are not followed, trying again", "error", err, "pause", resubscribePause)
+		pause := time.NewTimer(resubscribePause)
+		select {
+		case <-ctx.Done():
+		case <-pause.C:
+		}
+		pause.Stop()
+	}
+}
+
+// follow subscribes, dumps, and dumps again after each event, until the subscription ends.
+func (o *OwnAddresses) follow(ctx context.Context) error {
+	done := make(chan struct{})
+	updates := make(chan netlink.AddrUpdate, 64)
+	failed := make(chan error, 1)
+	options := netlink.AddrSubscribeOptions{ErrorCallback: func(err error) {
+		select {
+		case failed <- err:
+		default: // one is enough to begin anew
+		}
+	}}
+	if err := netlink.AddrSubscribeWithOptions(updates, done, options); err != nil {
+		close(done)
+		return fmt.Errorf("subscribe to rtnetlink's addresses: %w", err)
+	}
+	defer func() {
+		close(done)
+		go drain(updates) // until the subscription's goroutine notices and closes it
+	}()
+	for {
+		if err := o.dump(); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-failed:
+			return fmt.Errorf("follow rtnetlink's addresses: %w", err)
+		case _, open := <-updates:
+			if !open {
+				return errors.New("follow rtnetlink's addresses: subscription ended")
+			}
+		}
+		for len(updates) > 0 { // a burst needs one dump
+			<-updates
+		}
+	}
+}
+
+func drain(updates <-chan netlink.AddrUpdate) {
+	for range updates {
+		continue
+	}
+}
+
+// dump reads all addresses and gives a token if the set is another one.
+func (o *OwnAddresses) dump() error {
+	addrs, err := listAddresses()
+	if err != nil {
+		return err
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.read && slices.Equal(addrs, o.addrs) {
+		return nil
+	}
+	o.addrs, o.read = addrs, true
+	select {
+	case o.changed <- struct{}{}:
+	default: // the last one was not received yet
+	}
+	return nil
+}
+
+func listAddresses() ([]netip.Addr, error) {
+	var list []netlink.Addr
+	var err error
+	for range dumpAttempts {
+		if list, err = netlink.AddrList(nil, netlink.FAMILY_ALL); !errors.Is(err, netlink.ErrDumpInterrupted) {
+			break
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("dump the addresses over rtnetlink: %w", err)
+	}
+	var addrs []netip.Addr
+	for _, a := range list {
+		if addr, ok := netip.AddrFromSlice(a.IP); ok {
+			addrs = append(addrs, addr.Unmap())
+		}
+	}
+	slices.SortFunc(addrs, netip.Addr.Compare)
+	return slices.Compact(addrs), nil
+}

@@ -1,0 +1,187 @@
+package nmhook
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	godbus "github.com/godbus/dbus/v5"
+)
+
+const (
+	busName      = "org.freedesktop.DBus"
+	nmName       = "org.freedesktop.NetworkManager"
+	resolvedName = "org.freedesktop.resolve1"
+	loginName    = "org.freedesktop.login1"
+
+	ownerChanged      = busName + ".NameOwnerChanged"
+	propertiesChanged = busName + ".Properties.PropertiesChanged"
+)
+
+const (
+	// connectTimeout bounds connecting, authentication and Hello together.
+	connectTimeout = 5 * time.Second
+	// busTimeout bounds each call to the bus daemon itself, which answers without asking anyone.
+	busTimeout = 5 * time.Second
+	// backoffMin and backoffMax bound the pause before the next attempt to reach a bus that is away.
+	backoffMin = 100 * time.Millisecond
+	backoffMax = 5 * time.Second
+)
+
+// busFollower follows the sources on the system bus, over as many connections as it takes.
+type busFollower struct {
+	board *board
+	log   *slog.Logger
+	nm    nmMemory
+}
+
+// run follows until ctx ends.
+func (f *busFollower) run(ctx context.Context) {
+	backoff := backoffMin
+	for ctx.Err() == nil {
+		began := time.Now()
+		err := f.session(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if time.Since(began) > backoffMax {
+			backoff = backoffMin
+		}
+		fault := fmt.Sprintf("the system bus is away, what it said last stays in force: %v", err)
+		f.board.publish(sourceBus, pending{}, []string{fault}, nil)
+		pause := time.NewTimer(backoff)
+		select {
+		case <-ctx.Done():
+		case <-pause.C:
+		}
+		pause.Stop()
+		backoff = min(2*backoff, backoffMax)
+	}
+}
+
+// session is one connection to the bus.
+type session struct {
+	board *board
+	log   *slog.Logger
+	conn  *godbus.Conn
+	nm    *nmMemory
+
+	mu     sync.Mutex
+	owners map[string]string          // well-known name: unique name of its owner, "" = nobody
+	points map[godbus.ObjectPath]bool // access points that are in use, see followPoints
+}
+
+var errBusClosed = errors.New("the connection was closed")
+
+// session connects, reads everything and follows until the connection or ctx ends.
+func (f *busFollower) session(ctx context.Context) error {
+	conn, err := connect(ctx)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	s := &session{board: f.board, log: f.log, conn: conn, nm: &f.nm,
+		owners: map[string]string{}, points: map[godbus.ObjectPath]bool{}}
+	var readers sync.WaitGroup
+	defer func() {
+		cancel()
+		if err := conn.Close(); err != nil {
+			f.log.Debug("close the connection to the system bus", "error", err)
+		}
+		readers.Wait()
+	}()
+	signals := make(chan *godbus.Signal, 64)
+	conn.Signal(signals)
+	if err := s.subscribe(ctx); err != nil {
+		return err
+	}
+	f.board.publish(sourceBus, pending{}, nil, nil)
+	for _, read := range []*reader{s.dnsReader(), s.uplinksReader(), s.resolvedReader()} {
+		readers.Add(1)
+		go func() {
+			defer readers.Done()
+			read.run(ctx)
+		}()
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case signal, open := <-signals:
+			if !open {
+				return errBusClosed
+			}
+			s.dispatch(signal, time.Now())
+		}
+	}
+}
+
+// connect opens a connection of our own, so that its signals and its end are ours alone.
+func connect(ctx context.Context) (*godbus.Conn, error) {
+	life, cancel := context.WithCancel(ctx) // godbus knows no deadline: ending the context closes the socket
+	expire := time.AfterFunc(connectTimeout, cancel)
+	conn, err := godbus.ConnectSystemBus(godbus.WithContext(life),
+		godbus.WithSignalHandler(godbus.NewSequentialSignalHandler()))
+	if err != nil {
+		cancel()
+		return nil, fmt.Errorf("connect to the system bus: %w", err)
+	}
+	if !expire.Stop() {
+		cancel()
+		return nil, fmt.Errorf("connect to the system bus: no answer within %s", connectTimeout)
+	}
+	context.AfterFunc(conn.Context(), cancel)
+	return conn, nil
+}
+
+// subscribe asks for the signals first and for the owners then, so that no change falls between.
+func (s *session) subscribe(ctx context.Context) error {
+	for _, rule := range matchRules() {
+		if err := s.match(ctx, rule); err != nil {
+			return err
+		}
+	}
+	for _, name := range []string{nmName, resolvedName, loginName} {
+		owner, err := s.askOwner(ctx, name)
+		if err != nil {
+			return err
+		}
+		s.setOwner(name, owner, pending{})
+	}
+	s.board.markAll(pending{})
+	return nil
+}
+
+func (s *session) match(ctx context.Context, rule []godbus.MatchOption) error {
+	ctx, cancel := context.WithTimeout(ctx, busTimeout)
+	defer cancel()
+	if err := s.conn.AddMatchSignalContext(ctx, rule...); err != nil {
+		return fmt.Errorf("subscribe on the system bus: %w", err)
+	}
+	return nil
+}
+
+// askOwner gives the unique name behind a well-known one, "" if there is none.
+func (s *session) askOwner(ctx context.Context, name string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, busTimeout)
+	defer cancel()
+	var owner string
+	err := s.conn.BusObject().CallWithContext(ctx, busName+".GetNameOwner", 0, name).Store(&owner)
+	var refused godbus.Error
+	if errors.As(err, &refused) && refused.Name == busName+".Error.NameHasNoOwner" {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("ask the system bus who owns %s: %w", name, err)
+	}
+	return owner, nil
+}
+
+func (s *session) owner(name string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.owners[name]
+}
