@@ -127,7 +127,6 @@ func (v *NetVM) netvmdConfig() string {
 		backend = "iptables"
 	}
 	return fmt.Sprintf(`runtime_dir = %q
-state_dir = %q
 
 [dns]
 virtual = [%s]
@@ -140,5 +139,5 @@ try_restart_units = []
 try_reload_units = []
 
 %s
-`, netvmdDir+"/run", netvmdDir+"/state", strings.Join(virtual, ", "), backend, v.options.Config)
+`, netvmdDir+"/run", strings.Join(virtual, ", "), backend, v.options.Config)
 }

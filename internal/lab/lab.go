@@ -69,6 +69,10 @@ func New(ctx context.Context, o Options) (*Lab, error) {
 			return nil, fmt.Errorf("lab: %w", err)
 		}
 	}
+	// netvmd's client library and every program started from here find the lab's bus by it.
+	if err := os.Setenv("DBUS_SYSTEM_BUS_ADDRESS", busAddress); err != nil {
+		return nil, fmt.Errorf("lab: %w", err)
+	}
 	l := &Lab{}
 	if err := l.build(ctx, o); err != nil {
 		return nil, errors.Join(err, l.Close())
@@ -131,7 +135,6 @@ func (l *Lab) Close() error {
 	ctx := context.Background()
 	var errs []error
 	if l.NetVM != nil {
-		l.NetVM.closeBusClient()
 		errs = append(errs, l.NetVM.netvmd.Stop(ctx, syscall.SIGTERM))
 		// SIGKILL: a NetworkManager that is asked to end first takes its connections down, one by one.
 		errs = append(errs, l.NetVM.nm.Stop(ctx, syscall.SIGKILL), l.NetVM.bus.Stop(ctx, syscall.SIGKILL))

@@ -9,10 +9,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 
-	godbus "github.com/godbus/dbus/v5"
 	"golang.org/x/sys/unix"
 )
 
@@ -32,9 +30,6 @@ type NetVM struct {
 	options Options
 
 	bus, nm, netvmd *Process
-
-	mu     sync.Mutex
-	client *godbus.Conn // to the lab's bus; nil when there is none now
 }
 
 // newNetVM makes the host, without its daemons.
@@ -88,7 +83,6 @@ func (v *NetVM) writeFiles() error {
 		nmDir + "/home-static.nmconnection": staticConnection(homeSite),
 		configPath:                          v.netvmdConfig(),
 		netvmdDir + "/run/.keep":            "",
-		netvmdDir + "/state/.keep":          "",
 	}
 	for path, text := range files {
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -126,7 +120,7 @@ func linkLegacy() error {
 
 // Environ is the environment of programs in the netvm: the lab's bus is their system bus.
 func (v *NetVM) Environ() []string {
-	env := append(os.Environ(), "DBUS_SYSTEM_BUS_ADDRESS="+busAddress)
+	env := os.Environ() // with the bus address, which New has set
 	if v.options.Backend == IPTablesLegacy {
 		env = append(env, "PATH="+legacyBin+":"+os.Getenv("PATH"))
 	}
@@ -172,7 +166,6 @@ func (v *NetVM) StartBus(ctx context.Context) error {
 
 // KillBus kills the D-Bus daemon; every program on it is cut off.
 func (v *NetVM) KillBus(ctx context.Context) error {
-	v.closeBusClient()
 	return v.bus.Stop(ctx, syscall.SIGKILL)
 }
 
