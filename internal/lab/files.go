@@ -106,7 +106,6 @@ func (v *NetVM) netvmdConfig() string {
 		backend = "iptables"
 	}
 	return fmt.Sprintf(`runtime_dir = %q
-state_dir = %q
 
 [dns]
 virtual = [%s]
@@ -119,5 +118,5 @@ try_restart_units = []
 try_reload_units = []
 
 %s
-`, Root+"/netvmd/run", Root+"/netvmd/state", strings.Join(virtual, ", "), backend, v.options.Config)
+`, Root+"/netvmd/run", strings.Join(virtual, ", "), backend, v.options.Config)
 }
