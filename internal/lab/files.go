@@ -57,8 +57,28 @@ method=disabled
 `, s.name, s.device)
 }
 
+// staticConnection is a connection whose address and resolvers the user wrote down. Unlike with DHCP, a
+// Reapply of it changes the resolvers without a moment in which there are none.
+func staticConnection(s site) string {
+	return fmt.Sprintf(`[connection]
+id=%s-static
+type=ethernet
+interface-name=%s
+autoconnect=false
+
+[ipv4]
+method=manual
+address1=%s/%d,%s
+dns=%s;%s;
+
+[ipv6]
+method=disabled
+`, s.name, s.device, s.netvm, s.prefix.Bits(), s.prefix.Addr(), s.resolvers[0], s.resolvers[1])
+}
+
 // vpnConnection stands for a VPN that takes DNS for itself: its negative priority excludes other resolvers.
-var vpnConnection = fmt.Sprintf(`[connection]
+func vpnConnection(s site) string {
+	return fmt.Sprintf(`[connection]
 id=%s
 type=ethernet
 interface-name=%s
@@ -73,7 +93,8 @@ dns-priority=-50
 
 [ipv6]
 method=disabled
-`, vpnSite.name, vpnSite.device, vpnSite.netvm, vpnSite.prefix.Bits(), vpnSite.resolvers[0])
+`, s.name, s.device, s.netvm, s.prefix.Bits(), s.resolvers[0])
+}
 
 // masqueradeNFT is what the netvm's base firewall would do for AppVMs.
 const masqueradeNFT = `
@@ -118,5 +139,5 @@ try_restart_units = []
 try_reload_units = []
 
 %s
-`, Root+"/netvmd/run", strings.Join(virtual, ", "), backend, v.options.Config)
+`, netvmdDir+"/run", strings.Join(virtual, ", "), backend, v.options.Config)
 }

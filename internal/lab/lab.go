@@ -49,7 +49,7 @@ type Lab struct {
 }
 
 // New builds a lab: everything runs when it returns, but for netvmd, and NetworkManager has no connection up.
-// The program must have called Enter. On an error what was built is closed again.
+// The program must have called Enter, and has one lab at a time. On an error what was built is closed again.
 func New(ctx context.Context, o Options) (*Lab, error) {
 	if _, err := os.Stat(realEtc); err != nil {
 		return nil, errors.New("lab: not in namespaces of its own: Enter was not called")
@@ -62,6 +62,12 @@ func New(ctx context.Context, o Options) (*Lab, error) {
 	}
 	if err := requireTools(o.Backend); err != nil {
 		return nil, err
+	}
+	for _, dir := range []string{hostsDir, logDir, nmDir, netvmdDir} {
+		// What a lab before this one, in the same program, left there.
+		if err := os.RemoveAll(dir); err != nil {
+			return nil, fmt.Errorf("lab: %w", err)
+		}
 	}
 	l := &Lab{}
 	if err := l.build(ctx, o); err != nil {

@@ -20,7 +20,8 @@ const (
 	busSocket  = Root + "/bus"
 	busAddress = "unix:path=" + busSocket
 	nmDir      = Root + "/nm"
-	configPath = Root + "/netvmd/netvmd.toml"
+	netvmdDir  = Root + "/netvmd"
+	configPath = netvmdDir + "/netvmd.toml"
 	legacyBin  = Root + "/bin-legacy"
 )
 
@@ -77,16 +78,17 @@ func hideNetworkManagerState() error {
 // writeFiles writes the configurations of the daemons.
 func (v *NetVM) writeFiles() error {
 	files := map[string]string{
-		Root + "/bus.conf":             busConfig,
-		nmDir + "/NetworkManager.conf": nmConfig,
-		nmDir + "/conf.d/.keep":        "",
-		nmDir + "/system-conf.d/.keep": "",
-		nmDir + "/home.nmconnection":   dhcpConnection(homeSite),
-		nmDir + "/office.nmconnection": dhcpConnection(officeSite),
-		nmDir + "/vpn.nmconnection":    vpnConnection,
-		configPath:                     v.netvmdConfig(),
-		Root + "/netvmd/run/.keep":     "",
-		Root + "/netvmd/state/.keep":   "",
+		Root + "/bus.conf":                  busConfig,
+		nmDir + "/NetworkManager.conf":      nmConfig,
+		nmDir + "/conf.d/.keep":             "",
+		nmDir + "/system-conf.d/.keep":      "",
+		nmDir + "/home.nmconnection":        dhcpConnection(homeSite),
+		nmDir + "/office.nmconnection":      dhcpConnection(officeSite),
+		nmDir + "/vpn.nmconnection":         vpnConnection(vpnSite),
+		nmDir + "/home-static.nmconnection": staticConnection(homeSite),
+		configPath:                          v.netvmdConfig(),
+		netvmdDir + "/run/.keep":            "",
+		netvmdDir + "/state/.keep":          "",
 	}
 	for path, text := range files {
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -180,7 +182,7 @@ func (v *NetVM) StartNetworkManager(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	cmd := exec.Command("NetworkManager", "--no-daemon", "--config="+nmDir+"/NetworkManager.conf",
+	cmd := exec.Command("NetworkManager", "--debug", "--config="+nmDir+"/NetworkManager.conf",
 		"--config-dir="+nmDir+"/conf.d", "--system-config-dir="+nmDir+"/system-conf.d",
 		"--intern-config="+nmDir+"/intern.conf", "--state-file="+nmDir+"/state", "--pid-file="+nmDir+"/pid")
 	cmd.Env = v.Environ()

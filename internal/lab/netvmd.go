@@ -12,7 +12,7 @@ import (
 	"syscall"
 )
 
-const notifySocket = Root + "/netvmd/notify"
+const notifySocket = netvmdDir + "/notify"
 
 // StartNetvmd starts the daemon and waits until it says READY=1 (sd_notify(3)).
 func (v *NetVM) StartNetvmd(ctx context.Context) error {

@@ -34,13 +34,15 @@ var (
 		name: "home", device: "home0", mac: "52:54:00:00:01:10", dhcp: true,
 		prefix: prefix("192.0.2.1/24"), netvm: addr("192.0.2.10"),
 		prefix6: prefix("2001:db8:1::1/64"), netvm6: addr("2001:db8:1::10"),
-		resolvers: []netip.Addr{addr("192.0.2.53"), addr("192.0.2.54"), addr("2001:db8:1::53"), addr("2001:db8:1::54")},
+		resolvers: []netip.Addr{addr("192.0.2.53"), addr("192.0.2.54"), addr("192.0.2.55"),
+			addr("2001:db8:1::53"), addr("2001:db8:1::54")},
 	}
 	officeSite = site{
 		name: "office", device: "office0", mac: "52:54:00:00:02:10", dhcp: true,
 		prefix: prefix("198.51.100.1/24"), netvm: addr("198.51.100.10"),
 		prefix6: prefix("2001:db8:2::1/64"), netvm6: addr("2001:db8:2::10"),
-		resolvers: []netip.Addr{addr("198.51.100.53"), addr("198.51.100.54"), addr("2001:db8:2::53"), addr("2001:db8:2::54")},
+		resolvers: []netip.Addr{addr("198.51.100.53"), addr("198.51.100.54"), addr("198.51.100.55"),
+			addr("2001:db8:2::53"), addr("2001:db8:2::54")},
 	}
 	vpnSite = site{
 		name: "vpn", device: "vpn0", mac: "52:54:00:00:08:10",
@@ -62,7 +64,7 @@ type Network struct {
 	NetVM6    netip.Addr   // and its IPv6 address, where a connection asks for it
 	Router    netip.Prefix // the router's address
 	Router6   netip.Prefix
-	Resolvers []netip.Addr // v4 first; each answers whoami.lab with its own address
+	Resolvers []netip.Addr // v4 first; each answers whoami.lab with its own address; DHCP announces the first two
 
 	site    site
 	dhcp    *Process
