@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -105,4 +106,26 @@ func FuzzParse(f *testing.F) {
 			t.Error("no virtual address")
 		}
 	})
+}
+
+// The file that is installed shows every key with its default: taking the comments away changes nothing.
+func TestInstalledFileShowsTheDefaults(t *testing.T) {
+	const path = "../../packaging/netvmd.toml"
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown := regexp.MustCompile(`(?m)^#([a-z0-9_]+ = )`).ReplaceAllString(string(text), "$1")
+	got, err := Parse(path, shown)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(Default(), got, cmp.Comparer(func(a, b netip.Addr) bool { return a == b }), cmpopts.EquateEmpty()); diff != "" {
+		t.Errorf("(-default +shown):\n%s", diff)
+	}
+	for _, key := range []string{"runtime_dir", "virtual", "servers", "source", "resolv_conf", "backend", "on_drift", "try_restart_units", "try_reload_units"} {
+		if !strings.Contains(shown, "\n"+key+" = ") {
+			t.Errorf("%s is not shown", key)
+		}
+	}
 }

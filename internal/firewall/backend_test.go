@@ -11,6 +11,12 @@ import (
 // backends are all that the behavioural tests run over.
 var backends = map[string]func(context.Context, testing.TB) (Backend, error){
 	"nftables": func(ctx context.Context, t testing.TB) (Backend, error) { return newNFTables(ctx, testLog(t)) },
+	"iptables-nft": func(ctx context.Context, t testing.TB) (Backend, error) {
+		return newIPTables(ctx, "iptables-nft", testLog(t))
+	},
+	"iptables-legacy": func(ctx context.Context, t testing.TB) (Backend, error) {
+		return newIPTables(ctx, "iptables-legacy", testLog(t))
+	},
 }
 
 // overBackends runs a test over each backend, each time in a topology of its own.
