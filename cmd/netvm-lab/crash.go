@@ -16,10 +16,10 @@ import (
 const crashQueries = 300
 
 // crash kills netvmd and starts it again while queries go on.
-func (s *story) crash(title string, want ...netip.Addr) outcome {
+func (s *story) crash(ctx context.Context, title string, want ...netip.Addr) outcome {
 	s.headline(title)
 	o := outcome{title: title}
-	ctx, cancel := context.WithTimeout(s.ctx, stepTimeout)
+	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
 	var loops []*lab.Loop
 	for _, q := range []struct {
@@ -27,7 +27,7 @@ func (s *story) crash(title string, want ...netip.Addr) outcome {
 		virtual int
 		ask     lab.Question
 	}{{s.lab.Work, 0, lab.Question{}}, {s.lab.Work, 1, lab.Question{Port: 5353}}, {s.lab.Personal, 0, lab.Question{TCP: true}}} {
-		loop := q.vm.AskLoop(ctx, lab.Virtual4[q.virtual], q.ask, time.Millisecond)
+		loop := q.vm.AskLoop(ctx, lab.Virtual4[q.virtual], q.ask, 0)
 		defer loop.Stop()
 		loops = append(loops, loop)
 	}
@@ -88,10 +88,10 @@ func (s *story) unharmed(all []lab.Sample, want []netip.Addr) error {
 }
 
 // missed changes the uplink while netvmd is dead.
-func (s *story) missed(title string, want ...netip.Addr) outcome {
+func (s *story) missed(ctx context.Context, title string, want ...netip.Addr) outcome {
 	s.headline(title)
 	o := outcome{title: title}
-	ctx, cancel := context.WithTimeout(s.ctx, stepTimeout)
+	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
 	s.out.printf("   %s %s\n", s.out.paint(dim, "netvm #"), s.out.paint(cyan, "kill -9 $(pidof netvmd)"))
 	if o.err = s.lab.NetVM.KillNetvmd(ctx); o.err != nil {

@@ -27,6 +27,9 @@ const picture = `
    has them: the netvm's kernel translates them to the resolvers of the uplink.
 `
 
+// probeInterval is how exactly the moment is seen at which the answers change.
+const probeInterval = 2 * time.Millisecond
+
 // stepTimeout bounds what one step may take; on a quiet machine the slowest takes 1 s.
 const stepTimeout = 20 * time.Second
 
@@ -51,8 +54,8 @@ func demo(ctx context.Context, args []string) error {
 	}
 	for _, b := range backends {
 		if err := c.withLab(ctx, b, func(l *lab.Lab) error {
-			s := &story{ctx: ctx, lab: l, out: out, pace: pace}
-			return s.tell(b)
+			s := &story{lab: l, out: out, pace: pace}
+			return s.tell(ctx, b)
 		}); err != nil {
 			return err
 		}
@@ -70,7 +73,6 @@ type outcome struct {
 
 // story runs the steps one after the other and remembers how each went.
 type story struct {
-	ctx      context.Context
 	lab      *lab.Lab
 	out      terminal
 	pace     time.Duration
@@ -78,42 +80,46 @@ type story struct {
 }
 
 // tell runs the whole story; its error says that a step did not hold.
-func (s *story) tell(b lab.Backend) error {
+func (s *story) tell(ctx context.Context, b lab.Backend) error {
 	home, office, vpn := s.lab.Home.Resolvers, s.lab.Office.Resolvers, s.lab.VPN.Resolvers
 	none := netip.Addr{}
 	s.out.printf("%s\n%s", s.out.paint(bold, fmt.Sprintf("AppVM DNS follows the uplink (%s)", b)), picture)
-	steps := []func() outcome{
-		func() outcome {
-			o := s.change("DHCP brings resolvers", wanted{home[0], home[1]}, "nmcli connection up home")
+	steps := []func(context.Context) outcome{
+		func(ctx context.Context) outcome {
+			o := s.change(ctx, "DHCP brings resolvers", wanted{home[0], home[1]}, "nmcli connection up home")
 			s.tables()
 			return o
 		},
-		func() outcome {
-			return s.change("The user switches to another network", wanted{office[0], office[1]},
+		func(ctx context.Context) outcome {
+			return s.change(ctx, "The user switches to another network", wanted{office[0], office[1]},
 				"nmcli connection up office", "nmcli connection down home")
 		},
-		func() outcome {
-			return s.change("A VPN with its own DNS comes", wanted{vpn[0], vpn[0]}, "nmcli connection up vpn")
+		func(ctx context.Context) outcome {
+			return s.change(ctx, "A VPN with its own DNS comes", wanted{vpn[0], vpn[0]}, "nmcli connection up vpn")
 		},
-		func() outcome {
-			return s.change("The VPN goes", wanted{office[0], office[1]}, "nmcli connection down vpn")
+		func(ctx context.Context) outcome {
+			return s.change(ctx, "The VPN goes", wanted{office[0], office[1]}, "nmcli connection down vpn")
 		},
-		func() outcome {
-			return s.change("The uplink disappears: refused at once", wanted{none, none}, "nmcli connection down office")
+		func(ctx context.Context) outcome {
+			return s.change(ctx, "The uplink disappears: refused at once", wanted{none, none}, "nmcli connection down office")
 		},
-		func() outcome {
-			return s.change("The uplink returns", wanted{home[0], home[1]}, "nmcli connection up home")
+		func(ctx context.Context) outcome {
+			return s.change(ctx, "The uplink returns", wanted{home[0], home[1]}, "nmcli connection up home")
 		},
-		func() outcome { return s.crash("netvmd is killed, queries go on", home[0], home[1]) },
-		func() outcome { return s.missed("The uplink changed while netvmd was dead", office[0], office[1]) },
+		func(ctx context.Context) outcome {
+			return s.crash(ctx, "netvmd is killed, queries go on", home[0], home[1])
+		},
+		func(ctx context.Context) outcome {
+			return s.missed(ctx, "The uplink changed while netvmd was dead", office[0], office[1])
+		},
 	}
 	for _, step := range steps {
-		o := step()
-		if s.ctx.Err() != nil {
-			return s.ctx.Err()
+		o := step(ctx)
+		if ctx.Err() != nil {
+			return ctx.Err()
 		}
 		s.verdict(o)
-		s.rest()
+		s.rest(ctx)
 	}
 	return s.summary()
 }
@@ -135,10 +141,10 @@ func (s *story) verdict(o outcome) {
 }
 
 // rest gives the reader time.
-func (s *story) rest() {
+func (s *story) rest(ctx context.Context) {
 	select {
 	case <-time.After(s.pace):
-	case <-s.ctx.Done():
+	case <-ctx.Done():
 	}
 }
 
@@ -151,13 +157,13 @@ func (s *story) command(ctx context.Context, line string) error {
 }
 
 // change runs commands that change the uplink and shows that the AppVMs' DNS follows.
-func (s *story) change(title string, want wanted, lines ...string) outcome {
+func (s *story) change(ctx context.Context, title string, want wanted, lines ...string) outcome {
 	s.headline(title)
 	o := outcome{title: title}
-	ctx, cancel := context.WithTimeout(s.ctx, stepTimeout)
+	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
 	defer cancel()
-	// An AppVM asks every few milliseconds, to see the moment at which the answers change.
-	loop := s.lab.Work.AskLoop(ctx, lab.Virtual4[0], lab.Question{}, time.Millisecond)
+	// An AppVM asks at short intervals, to see the moment at which the answers change.
+	loop := s.lab.Work.AskLoop(ctx, lab.Virtual4[0], lab.Question{}, probeInterval)
 	defer loop.Stop()
 	began := time.Now()
 	for _, line := range lines {

@@ -66,7 +66,7 @@ func main() {
 	}
 	switch os.Args[1] {
 	case "help", "--help", "-help", "-h":
-		fmt.Print(usage)
+		fmt.Fprint(os.Stdout, usage)
 		return
 	}
 	command, ok := commands[os.Args[1]]
@@ -118,7 +118,7 @@ func parse(name, about string, args []string, extra func(*flag.FlagSet)) (common
 	err := flags.Parse(args)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
-		fmt.Printf("%s\n\nFlags:\n", about)
+		fmt.Fprintf(os.Stdout, "%s\n\nFlags:\n", about)
 		flags.SetOutput(os.Stdout)
 		flags.PrintDefaults()
 		return c, err
@@ -227,7 +227,7 @@ func ask(ctx context.Context, args []string) error {
 			failed = append(failed, fmt.Errorf("%w, after %s", err, ms(a.Took)))
 			continue
 		}
-		fmt.Printf("%s: %s answers, %s\n", server, a.Who, ms(a.Took))
+		fmt.Fprintf(os.Stdout, "%s: %s answers, %s\n", server, a.Who, ms(a.Took))
 	}
 	return errors.Join(failed...)
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"netvmd/internal/lab"
+	"netvmd/internal/netvm"
 )
 
 // program is the netvmd under test, built with the race detector like the tests themselves.
@@ -90,7 +91,7 @@ func (s *scene) nmcli(args ...string) {
 	}
 }
 
-func (s *scene) await(targets ...netip.Addr) lab.Report {
+func (s *scene) await(targets ...netip.Addr) netvm.Status {
 	s.t.Helper()
 	r, err := s.NetVM.AwaitTargets(s.ctx, targets...)
 	if err != nil {

@@ -157,7 +157,7 @@ func (v *NetVM) StartBus(ctx context.Context) error {
 	if err := os.Remove(busSocket); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("netvm: %w", err)
 	}
-	cmd := exec.Command("dbus-daemon", "--config-file="+Root+"/bus.conf", "--nofork", "--nopidfile", "--print-address")
+	cmd := daemonCommand(ctx, "dbus-daemon", "--config-file="+Root+"/bus.conf", "--nofork", "--nopidfile", "--print-address")
 	cmd.Env = v.Environ()
 	var err error
 	v.bus, err = v.startDaemon(ctx, "dbus-daemon", "unix:", cmd)
@@ -175,7 +175,7 @@ func (v *NetVM) StartNetworkManager(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	cmd := exec.Command("NetworkManager", "--debug", "--config="+nmDir+"/NetworkManager.conf",
+	cmd := daemonCommand(ctx, "NetworkManager", "--debug", "--config="+nmDir+"/NetworkManager.conf",
 		"--config-dir="+nmDir+"/conf.d", "--system-config-dir="+nmDir+"/system-conf.d",
 		"--intern-config="+nmDir+"/intern.conf", "--state-file="+nmDir+"/state", "--pid-file="+nmDir+"/pid")
 	cmd.Env = v.Environ()

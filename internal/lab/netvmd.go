@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"net"
 	"os"
-	"os/exec"
 	"strings"
 	"syscall"
 )
@@ -24,7 +23,7 @@ func (v *NetVM) StartNetvmd(ctx context.Context) error {
 		return err
 	}
 	defer ready.close()
-	cmd := exec.Command(v.options.Netvmd, "--config", configPath, "--log-level", "debug")
+	cmd := daemonCommand(ctx, v.options.Netvmd, "--config", configPath, "--log-level", "debug")
 	cmd.Env = append(v.Environ(), "NOTIFY_SOCKET="+notifySocket)
 	if v.netvmd, err = v.startDaemon(ctx, "netvmd", "", cmd); err != nil {
 		return err
