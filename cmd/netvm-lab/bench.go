@@ -24,7 +24,7 @@ const (
 	// changeTimeout bounds one change of resolvers; they take some 10 ms, most of it in NetworkManager.
 	changeTimeout = 10 * time.Second
 	// settleTime is for the garbage collector and the second look at conntrack to be done before idling is measured.
-	settleTime = 3 * time.Second
+	settleTime = 10 * time.Second
 )
 
 func bench(ctx context.Context, args []string) error {
@@ -49,7 +49,7 @@ func bench(ctx context.Context, args []string) error {
 	m.out = newTerminal(os.Stdout)
 	for _, b := range backends {
 		m.out.printf("%s\n", m.out.paint(bold, fmt.Sprintf("netvmd with %s, %d changes through NetworkManager", b, m.changes)))
-		if err := c.withLab(ctx, b, func(l *lab.Lab) error {
+		if err := c.withLab(ctx, b, "info", func(l *lab.Lab) error {
 			m.lab = l
 			return m.all(ctx)
 		}); err != nil {

@@ -53,7 +53,7 @@ func demo(ctx context.Context, args []string) error {
 		return err
 	}
 	for _, b := range backends {
-		if err := c.withLab(ctx, b, func(l *lab.Lab) error {
+		if err := c.withLab(ctx, b, "debug", func(l *lab.Lab) error {
 			s := &story{lab: l, out: out, pace: pace}
 			return s.tell(ctx, b)
 		}); err != nil {

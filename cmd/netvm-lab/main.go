@@ -164,9 +164,9 @@ func (c *common) backends() ([]lab.Backend, error) {
 	return nil, fmt.Errorf("no backend %q; %w", c.backend, errUsage)
 }
 
-// withLab enters the namespaces, builds the lab, starts netvmd, lets use work with it, and closes it.
-func (c *common) withLab(ctx context.Context, b lab.Backend, use func(*lab.Lab) error) (err error) {
-	l, err := lab.New(ctx, lab.Options{Netvmd: c.netvmd, Backend: b})
+// withLab builds the lab, starts netvmd with a log level, lets use work with it, and closes all.
+func (c *common) withLab(ctx context.Context, b lab.Backend, level string, use func(*lab.Lab) error) (err error) {
+	l, err := lab.New(ctx, lab.Options{Netvmd: c.netvmd, Backend: b, LogLevel: level})
 	if err != nil {
 		return err
 	}

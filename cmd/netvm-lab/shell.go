@@ -53,7 +53,7 @@ func shell(ctx context.Context, args []string) error {
 	if err := lab.Enter(); err != nil {
 		return err
 	}
-	return c.withLab(ctx, backends[0], func(l *lab.Lab) error {
+	return c.withLab(ctx, backends[0], "debug", func(l *lab.Lab) error {
 		if err := l.NetVM.NMCLI(ctx, "connection", "up", "home"); err != nil {
 			return err
 		}

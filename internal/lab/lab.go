@@ -25,10 +25,11 @@ const (
 
 // Options of a lab. The zero value is a lab with nftables and without netvmd.
 type Options struct {
-	Netvmd  string       // path of the netvmd binary; "" = StartNetvmd cannot be called
-	Backend Backend      // "" = NFTables
-	Virtual []netip.Addr // the virtual DNS addresses that netvmd is told of; nil = the two IPv4 ones
-	Config  string       // more lines for netvmd.toml, after the lab's own; whole [tables] that are not there yet
+	Netvmd   string       // path of the netvmd binary; "" = StartNetvmd cannot be called
+	Backend  Backend      // "" = NFTables
+	Virtual  []netip.Addr // the virtual DNS addresses that netvmd is told of; nil = the two IPv4 ones
+	LogLevel string       // of netvmd; "" = debug
+	Config   string       // more lines for netvmd.toml, after the lab's own; whole [tables] that are not there yet
 }
 
 // Virtual DNS addresses. The IPv4 ones are those of Qubes; IPv6 has no fixed ones yet, so these are free
@@ -136,6 +137,7 @@ func (l *Lab) Close() error {
 	var errs []error
 	if l.NetVM != nil {
 		errs = append(errs, l.NetVM.netvmd.Stop(ctx, syscall.SIGTERM))
+		l.NetVM.notices.close()
 		// SIGKILL: a NetworkManager that is asked to end first takes its connections down, one by one.
 		errs = append(errs, l.NetVM.nm.Stop(ctx, syscall.SIGKILL), l.NetVM.bus.Stop(ctx, syscall.SIGKILL))
 	}

@@ -30,6 +30,7 @@ type NetVM struct {
 	options Options
 
 	bus, nm, netvmd *Process
+	notices         *notices // what netvmd says; nil before its first start
 }
 
 // newNetVM makes the host, without its daemons.
