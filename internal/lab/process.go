@@ -30,6 +30,8 @@ type Process struct {
 	cmd  *exec.Cmd
 	done chan struct{} // closed when it has ended and its output is read
 	err  error         // valid after done
+
+	lines lines
 }
 
 // startDaemon starts cmd in the host. With a non-empty ready it returns when the program has printed a line
@@ -79,6 +81,7 @@ func (p *Process) follow(out io.ReadCloser, log io.WriteCloser, ready string, se
 		line, err := lines.ReadString('\n')
 		// The log is on the lab's own tmpfs; were it full, the program must run on nevertheless.
 		_, _ = io.WriteString(log, line)
+		p.lines.add(line)
 		if seen != nil && ready != "" && strings.Contains(line, ready) {
 			close(seen)
 			seen = nil
