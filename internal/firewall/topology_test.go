@@ -177,7 +177,7 @@ func (n *topology) answerUDP(r netip.Addr, conn *net.UDPConn) {
 			return
 		}
 		answer := []byte(r.String() + " " + string(buffer[:size]))
-		if string(buffer[:size]) != "hold" {
+		if string(buffer[:size]) != "hold\n" {
 			_, _ = conn.WriteToUDPAddrPort(answer, from)
 			continue
 		}
