@@ -30,7 +30,6 @@ func TestAnAnswerInFlightDuringAChangeArrives(t *testing.T) {
 		for _, step := range []struct{ virtual, before, after netip.Addr }{
 			{virtual1, resolverA, resolverB}, {virtual6, resolverA6, resolverB6}, {virtual2, resolverA, netip.Addr{}},
 		} {
-			n.release = make(chan struct{})
 			apply(t, ctx, b, to(step.virtual, step.before))
 			conn, err := n.dial("udp", step.virtual, 0)
 			must(t, err)
@@ -55,7 +54,7 @@ func TestAnAnswerInFlightDuringAChangeArrives(t *testing.T) {
 			if purged, err := ct.PurgeDead(ctx, after); purged != 0 || err != nil {
 				t.Errorf("PurgeDead purged %d, %v; the answer can still arrive", purged, err)
 			}
-			close(n.release)
+			n.release <- struct{}{}
 			if answer := <-answers; answer != step.before.String() {
 				t.Errorf("%s: the held answer was %s, want that of %s", step.virtual, answer, step.before)
 			}

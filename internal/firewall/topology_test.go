@@ -48,7 +48,7 @@ type topology struct {
 	t                      testing.TB
 	client, router, server netns.NsHandle
 	held                   chan struct{} // a resolver got a query whose answer it keeps
-	release                chan struct{} // closed: kept answers are sent
+	release                chan struct{} // each value sends one kept answer
 }
 
 func newTopology(t testing.TB) *topology {
