@@ -89,10 +89,10 @@ func (b *board) putBack(s source, p pending) {
 // kickOnly has a source read although no signal waits for the answer.
 func (b *board) kickOnly(s source) { b.mark(s, pending{}) }
 
+// markAll makes every source dirty. A signal that does counts for each: which of them differs is not known yet.
 func (b *board) markAll(p pending) {
 	for s := source(0); s < readSources; s++ {
 		b.mark(s, p)
-		p.signals = 0 // one signal is counted once, whatever it makes dirty
 	}
 }
 

@@ -39,10 +39,8 @@ type reader struct {
 // run reads until ctx ends.
 func (r *reader) run(ctx context.Context) {
 	pause := retryMin
-	retry := time.NewTimer(0)
-	if !retry.Stop() {
-		<-retry.C
-	}
+	retry := time.NewTimer(pause)
+	retry.Stop()
 	defer retry.Stop()
 	for {
 		select {
@@ -51,6 +49,7 @@ func (r *reader) run(ctx context.Context) {
 		case <-r.board.kick[r.source]:
 		case <-retry.C:
 		}
+		retry.Stop()
 		if r.once(ctx) {
 			pause = retryMin
 			continue
