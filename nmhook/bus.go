@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"sync"
 	"time"
@@ -52,6 +53,9 @@ func (f *busFollower) run(ctx context.Context) {
 		}
 		fault := fmt.Sprintf("the system bus is away, what it said last stays in force: %v", err)
 		f.board.publish(sourceBus, pending{}, []string{fault}, nil)
+		if errors.Is(err, fs.ErrNotExist) { // not even a socket: nothing to wait for with the first view
+			f.board.settle(sourceNMDNS, sourceUplinks, sourceResolved)
+		}
 		pause := time.NewTimer(backoff)
 		select {
 		case <-ctx.Done():
