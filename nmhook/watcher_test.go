@@ -1,7 +1,9 @@
 package nmhook
 
 import (
+	"context"
 	"fmt"
+	"os"
 	"testing"
 	"time"
 
@@ -171,6 +173,10 @@ func TestAnEmptyConfigurationCountsOnlyWhenNetworkManagerHasStarted(t *testing.T
 		t.Errorf("starting up, it lost its last word: %+v", v.NetworkManager)
 	}
 	f.change(nmDNSPath, nmDNSInterface, "Configuration", []map[string]godbus.Variant{})
+	f.change(nmPath, nmName, "State", uint32(40))
+	if v := w.until("a later signal", func(v netvm.View) bool { return v.State == netvm.Connecting }); !uplinkIs("192.0.2.1")(v) {
+		t.Errorf("an empty configuration in a signal counts while it starts up: %+v", v.NetworkManager)
+	}
 	f.change(nmPath, nmName, "Startup", false)
 	w.until("empty, as it has started", uplinkIs())
 }
@@ -219,6 +225,45 @@ func TestTheBusDiesAndComesBack(t *testing.T) {
 	w.until("the new bus's word", func(v netvm.View) bool {
 		return uplinkIs("192.0.2.2")(v) && v.NetworkManager.Running && !v.Resolved.Running && len(v.Faults) == 0
 	})
+}
+
+func TestABusThatReturnsIsNoticedByItsSocket(t *testing.T) {
+	bus := startBus(t)
+	bus.stop()
+	must(t, os.Remove(bus.socket))
+	w := watch(t)
+	w.until("no bus", hasFault("the system bus is away"))
+	// Long after the attempts have become rare, the socket alone must bring the watcher back in time.
+	s := watchBusSocket(w.log)
+	defer s.close(w.log)
+	bus.start(t)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if !s.pause(ctx, patience) {
+		t.Error("the socket appeared and nobody noticed")
+	}
+	w.until("the bus is back", func(v netvm.View) bool { return len(v.Faults) == 0 })
+}
+
+func TestTheBusSocketIsFoundInItsAddress(t *testing.T) {
+	tests := map[string]struct{ address, want string }{
+		"no address":                {"", defaultBusSocket},
+		"a path":                    {"unix:path=/run/bus", "/run/bus"},
+		"a path beside a guid":      {"unix:guid=1,path=/run/bus", "/run/bus"},
+		"an escaped path":           {"unix:path=/run/a%20bus", "/run/a bus"},
+		"the first of two":          {"unix:path=/run/bus;tcp:host=x", "/run/bus"},
+		"an abstract socket":        {"unix:abstract=/run/bus", ""},
+		"another transport":         {"tcp:host=localhost", ""},
+		"an escape that is none":    {"unix:path=/run/%zz", ""},
+		"an address that is no use": {"unix", ""},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			if got := busSocket(test.address); got != test.want {
+				t.Errorf("got %q, want %q", got, test.want)
+			}
+		})
+	}
 }
 
 func TestResolvedIsReadAgainAfterItsSignalAndAfterSleep(t *testing.T) {
