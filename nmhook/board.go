@@ -177,7 +177,7 @@ func sentences(faults []string) []string {
 		more := fmt.Sprintf("%d more faults of this source", len(faults)-maxFaults)
 		faults = append(slices.Clone(faults[:maxFaults]), more)
 	}
-	var out []string
+	out := make([]string, 0, len(faults))
 	for _, f := range faults {
 		f = strings.Map(func(r rune) rune {
 			if unicode.IsControl(r) {

@@ -25,7 +25,7 @@ type fileFollower struct {
 	board   *board
 	log     *slog.Logger
 	watches *watches
-	known   bool // a good value was read before
+	known   known
 }
 
 func newFileFollower(path string, b *board, log *slog.Logger) (*fileFollower, error) {
@@ -74,14 +74,12 @@ func (f *fileFollower) read() error {
 	if err := f.watches.arm(); err != nil {
 		return err
 	}
-	rc, err := readResolvConf(f.path)
-	faults := lines(err)
-	if err != nil && f.known {
-		f.board.publish(sourceResolvConf, asked, faults, nil) // what was good before stays
-		return nil
+	rc, bad := readResolvConf(f.path)
+	change := func(v *netvm.View) { v.ResolvConf = rc }
+	if f.known.keep(bad != nil) {
+		change = nil
 	}
-	f.known = err == nil
-	f.board.publish(sourceResolvConf, asked, faults, func(v *netvm.View) { v.ResolvConf = rc })
+	f.board.publish(sourceResolvConf, asked, lines(bad), change)
 	return nil
 }
 
