@@ -1,0 +1,139 @@
+// Command netvmd keeps AppVM DNS on the resolvers of the netvm's current uplink: it follows NetworkManager,
+// systemd-resolved and resolv.conf, and translates the virtual DNS addresses in the kernel.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"golang.org/x/sync/errgroup"
+
+	"netvmd/dbus"
+	"netvmd/internal/config"
+	"netvmd/internal/engine"
+	"netvmd/internal/firewall"
+	"netvmd/internal/hooks"
+	"netvmd/internal/vif"
+	"netvmd/nmhook"
+)
+
+// version is set by the Makefile.
+var version = "devel"
+
+const usage = `netvmd keeps AppVM DNS on the resolvers of the netvm's current uplink.
+
+Usage: netvmd [--config FILE] [--log-level LEVEL]
+
+It runs as root in the netvm, as the service netvmd. SIGHUP reads the configuration again; SIGTERM ends it and
+leaves the kernel's rules as they are, so that AppVMs go on with the last good ones.
+
+`
+
+func main() {
+	flags := flag.NewFlagSet("netvmd", flag.ContinueOnError)
+	flags.Usage = func() {
+		fmt.Fprint(flags.Output(), usage)
+		flags.PrintDefaults()
+	}
+	path := flags.String("config", "", "configuration `file` (default "+config.DefaultPath+", or $NETVMD_CONFIG)")
+	level := slog.LevelInfo
+	flags.TextVar(&level, "log-level", slog.LevelInfo, "least important `level` that is logged: debug, info, warn or error")
+	showVersion := flags.Bool("version", false, "print the version and exit")
+	switch err := flags.Parse(os.Args[1:]); {
+	case errors.Is(err, flag.ErrHelp):
+		return
+	case err != nil:
+		os.Exit(2)
+	case flags.NArg() > 0:
+		fmt.Fprintf(os.Stderr, "netvmd: unexpected argument %q; see netvmd --help\n", flags.Arg(0))
+		os.Exit(2)
+	case *showVersion:
+		fmt.Println("netvmd", version)
+		return
+	}
+	if err := run(*path, newLog(level)); err != nil {
+		fmt.Fprintln(os.Stderr, "netvmd:", err)
+		os.Exit(1)
+	}
+}
+
+// run is the whole machine: sources, engine, sinks.
+func run(path string, log *slog.Logger) error {
+	conf, err := config.Load(path)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(conf.RuntimeDir, 0o755); err != nil {
+		return fmt.Errorf("runtime_dir: %w", err)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+
+	rules, err := firewall.New(ctx, string(conf.Firewall.Backend), log)
+	if err != nil {
+		return err
+	}
+	flows, err := firewall.NewConntrack()
+	if err != nil {
+		return err
+	}
+	defer flows.Close()
+	uplinks := nmhook.New(nmhook.Config{ResolvConf: conf.DNS.ResolvConf, Log: log})
+	own := vif.NewOwnAddresses(log)
+	units := hooks.NewUnits(ctx, log)
+	units.Configure(conf.Hooks.TryRestartUnits, conf.Hooks.TryReloadUnits)
+	service := dbus.NewService(log)
+	daemon := engine.New(engine.Parts{
+		Version:    version,
+		Uplinks:    uplinks,
+		Own:        own,
+		Firewall:   rules,
+		Flows:      flows,
+		Publisher:  service,
+		Dependants: units,
+		SecondLook: firewall.AnswerGrace,
+		Log:        log,
+	}, settings(conf))
+
+	all, ctx := errgroup.WithContext(ctx)
+	all.Go(func() error { return rules.Watch(ctx, daemon.Drifted) })
+	all.Go(func() error { return own.Run(ctx) })
+	all.Go(func() error { return uplinks.Run(ctx) })
+	all.Go(func() error { return service.Run(ctx) })
+	all.Go(func() error { return daemon.Run(ctx) })
+	all.Go(func() error { return supervised(ctx, daemon, log) })
+	all.Go(func() error { return reloads(ctx, path, conf, daemon, units, log) })
+	log.Info("started", "version", version, "backend", rules.Name())
+	err = all.Wait()
+	log.Info("stopped; the kernel's rules stay")
+	return err
+}
+
+func settings(c config.Config) engine.Settings {
+	return engine.Settings{
+		Virtual:  c.DNS.Virtual,
+		Servers:  c.DNS.Servers,
+		Source:   string(c.DNS.Source),
+		OnlyWarn: c.Firewall.OnDrift == config.Warn,
+	}
+}
+
+// newLog writes an event a line to standard error. The journal has the time already.
+func newLog(level slog.Level) *slog.Logger {
+	options := &slog.HandlerOptions{Level: level}
+	if os.Getenv("JOURNAL_STREAM") != "" {
+		options.ReplaceAttr = func(groups []string, a slog.Attr) slog.Attr {
+			if len(groups) == 0 && a.Key == slog.TimeKey {
+				return slog.Attr{}
+			}
+			return a
+		}
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, options))
+}

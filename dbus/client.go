@@ -1,0 +1,218 @@
+package dbus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	godbus "github.com/godbus/dbus/v5"
+
+	"netvmd/internal/netvm"
+)
+
+// ErrNotRunning: nobody owns org.qubes_os.NetVM1.
+var ErrNotRunning = errors.New("netvmd is not running: nobody owns " + Name + " on the system bus")
+
+// Client reads netvmd's status from the bus.
+type Client struct {
+	conn *godbus.Conn
+}
+
+// Connect opens a connection of its own to the system bus; Close ends it.
+func Connect(ctx context.Context) (*Client, error) {
+	conn, err := dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &Client{conn: conn}, nil
+}
+
+// Close ends the connection; what waits on it returns.
+func (c *Client) Close() error { return c.conn.Close() }
+
+// Status reads the whole status. ErrNotRunning is wrapped when there is no netvmd.
+func (c *Client) Status(ctx context.Context) (netvm.Status, error) {
+	var values, statistics map[string]godbus.Variant
+	if err := c.call(ctx, properties+".GetAll", &values, Interface); err != nil {
+		return netvm.Status{}, err
+	}
+	if err := c.call(ctx, Interface+".GetStatistics", &statistics); err != nil {
+		return netvm.Status{}, err
+	}
+	s, err := decode(values)
+	if err != nil {
+		return netvm.Status{}, err
+	}
+	s.Statistics, err = decodeStatistics(statistics)
+	return s, err
+}
+
+func (c *Client) call(ctx context.Context, method string, result any, args ...any) error {
+	ctx, cancel := context.WithTimeout(ctx, callDeadline)
+	defer cancel()
+	err := c.conn.Object(Name, Path).CallWithContext(ctx, method, godbus.FlagNoAutoStart, args...).Store(result)
+	var e godbus.Error
+	if errors.As(err, &e) && (e.Name == "org.freedesktop.DBus.Error.ServiceUnknown" || e.Name == "org.freedesktop.DBus.Error.NameHasNoOwner") {
+		return ErrNotRunning
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", method, err)
+	}
+	return nil
+}
+
+// Watch sends the status now and after every change, until ctx ends or the bus goes away; then it closes the
+// channel. While netvmd is not running nothing is sent; when it is back, its status is. A reader that is slow gets
+// the newest status, not all of them.
+func (c *Client) Watch(ctx context.Context) (<-chan netvm.Status, error) {
+	signals := make(chan *godbus.Signal, 64)
+	c.conn.Signal(signals)
+	for _, rule := range [][]godbus.MatchOption{
+		{godbus.WithMatchSender(Name), godbus.WithMatchObjectPath(Path), godbus.WithMatchInterface(properties)},
+		{godbus.WithMatchSender("org.freedesktop.DBus"), godbus.WithMatchMember("NameOwnerChanged"), godbus.WithMatchArg(0, Name)},
+	} {
+		if err := c.conn.AddMatchSignalContext(ctx, rule...); err != nil {
+			c.conn.RemoveSignal(signals)
+			return nil, fmt.Errorf("subscribe to %s: %w", Name, err)
+		}
+	}
+	out := make(chan netvm.Status)
+	go c.follow(ctx, signals, out)
+	return out, nil
+}
+
+func (c *Client) follow(ctx context.Context, signals chan *godbus.Signal, out chan<- netvm.Status) {
+	defer close(out)
+	defer c.conn.RemoveSignal(signals)
+	status, err := c.Status(ctx)
+	have := err == nil
+	for {
+		var send chan<- netvm.Status
+		if have {
+			send = out
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case send <- status:
+			have = false
+		case _, ok := <-signals:
+			if !ok {
+				return
+			}
+			for drained := false; !drained; { // a burst is one reading
+				select {
+				case _, ok = <-signals:
+					drained = !ok
+				default:
+					drained = true
+				}
+			}
+			if s, err := c.Status(ctx); err == nil {
+				status, have = s, true
+			}
+		}
+	}
+}
+
+// decode checks what came over the bus: a value of another type, or an address that is none, is an error that
+// names the property.
+func decode(values map[string]godbus.Variant) (netvm.Status, error) {
+	var s netvm.Status
+	var state string
+	var servers []string
+	var targets []target
+	var uplinks []map[string]godbus.Variant
+	var changedAt, applyTime uint64
+	for name, into := range map[string]any{
+		"Version": &s.Version, "State": &state, "Uplinks": &uplinks, "DnsSource": &s.DNSSource,
+		"DnsReason": &s.DNSReason, "DnsServers": &servers, "DnsTargets": &targets, "DnsChangedAt": &changedAt,
+		"DnsApplyTime": &applyTime, "Backend": &s.Backend, "Problems": &s.Problems,
+	} {
+		if err := take(values, name, into); err != nil {
+			return s, err
+		}
+	}
+	s.State = netvm.State(state)
+	s.ApplyTime = time.Duration(applyTime) * time.Microsecond
+	if changedAt != 0 {
+		s.ChangedAt = time.UnixMicro(int64(changedAt))
+	}
+	for _, a := range servers {
+		addr, err := netip.ParseAddr(a)
+		if err != nil {
+			return s, fmt.Errorf("property DnsServers: %w", err)
+		}
+		s.DNSServers = append(s.DNSServers, netvm.Resolver{Addr: addr})
+	}
+	for _, t := range targets {
+		v, err := netip.ParseAddr(t.Virtual)
+		var r netip.Addr
+		if err == nil && t.Resolver != "" {
+			r, err = netip.ParseAddr(t.Resolver)
+		}
+		if err != nil {
+			return s, fmt.Errorf("property DnsTargets: %w", err)
+		}
+		s.DNSTargets = append(s.DNSTargets, netvm.Target{Virtual: v, Resolver: netvm.Resolver{Addr: r}})
+	}
+	for _, u := range uplinks {
+		up, err := decodeUplink(u)
+		if err != nil {
+			return s, fmt.Errorf("property Uplinks: %w", err)
+		}
+		s.Uplinks = append(s.Uplinks, up)
+	}
+	return s, nil
+}
+
+func decodeUplink(values map[string]godbus.Variant) (netvm.Uplink, error) {
+	var u netvm.Uplink
+	var addresses []string
+	var gateway string
+	for name, into := range map[string]any{
+		"id": &u.ID, "type": &u.Type, "interface": &u.Interface, "ssid": &u.SSID, "strength": &u.Strength,
+		"addresses": &addresses, "gateway": &gateway, "vpn": &u.VPN, "metered": &u.Metered,
+	} {
+		if err := take(values, name, into); err != nil {
+			return u, err
+		}
+	}
+	for _, a := range addresses {
+		p, err := netip.ParsePrefix(a)
+		if err != nil {
+			return u, fmt.Errorf("addresses: %w", err)
+		}
+		u.Addresses = append(u.Addresses, p)
+	}
+	if gateway != "" {
+		var err error
+		if u.Gateway, err = netip.ParseAddr(gateway); err != nil {
+			return u, fmt.Errorf("gateway: %w", err)
+		}
+	}
+	return u, nil
+}
+
+func decodeStatistics(values map[string]godbus.Variant) (netvm.Statistics, error) {
+	var s netvm.Statistics
+	for name, into := range map[string]any{"applies": &s.Applies, "coalesced": &s.Coalesced, "restored": &s.Restored} {
+		if err := take(values, name, into); err != nil {
+			return s, fmt.Errorf("GetStatistics: %w", err)
+		}
+	}
+	return s, nil
+}
+
+func take(values map[string]godbus.Variant, name string, into any) error {
+	v, ok := values[name]
+	if !ok {
+		return fmt.Errorf("%s is missing: is netvmd of another version?", name)
+	}
+	if err := godbus.Store([]any{v.Value()}, into); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return nil
+}

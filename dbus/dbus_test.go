@@ -1,0 +1,294 @@
+package dbus
+
+import (
+	"context"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	godbus "github.com/godbus/dbus/v5"
+	"github.com/google/go-cmp/cmp"
+
+	"netvmd/internal/netvm"
+)
+
+const patience = 10 * time.Second
+
+// startBus starts a real dbus-daemon of the test's own and points this process to it. stop ends it; starting again
+// uses the same address.
+func startBus(t *testing.T, dir string) (stop func()) {
+	t.Helper()
+	socket := filepath.Join(dir, "bus")
+	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path="+socket)
+	config := filepath.Join(dir, "bus.conf")
+	err := os.WriteFile(config, []byte(fmt.Sprintf(`<busconfig><type>system</type><listen>unix:path=%s</listen>
+<auth>EXTERNAL</auth><policy context="default"><allow send_destination="*" eavesdrop="false"/><allow receive_type="signal"/><allow receive_type="method_return"/><allow receive_type="error"/><allow receive_type="method_call"/><allow own="*"/></policy></busconfig>`, socket)), 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("dbus-daemon", "--config-file="+config, "--nofork", "--print-address=1")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatalf("these tests need a real dbus-daemon (package dbus): %v", err)
+	}
+	if _, err := out.Read(make([]byte, 1)); err != nil { // it prints its address once it listens
+		t.Fatal(err)
+	}
+	return func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		_ = os.Remove(socket)
+	}
+}
+
+func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
+
+func serve(t *testing.T) *Service {
+	s := NewService(quiet())
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	})
+	return s
+}
+
+func client(t *testing.T) *Client {
+	ctx, cancel := context.WithCancel(context.Background())
+	c, err := Connect(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cancel(); _ = c.Close() })
+	return c
+}
+
+func sample() netvm.Status {
+	a := netip.MustParseAddr
+	return netvm.Status{
+		Version: "1.2.3", State: netvm.Online,
+		Uplinks: []netvm.Uplink{{ID: "Café", Type: "802-11-wireless", Interface: "wlan0", SSID: "x\u202ey", Strength: 70,
+			Addresses: []netip.Prefix{netip.MustParsePrefix("192.0.2.7/24")}, Gateway: a("192.0.2.1"), Metered: true},
+			{ID: "tun", Type: "vpn", Interface: "tun0", VPN: true}},
+		DNSSource: "networkmanager", DNSReason: "because", DNSServers: []netvm.Resolver{{Addr: a("192.0.2.53")}},
+		DNSTargets: []netvm.Target{{Virtual: a("10.139.1.1"), Resolver: netvm.Resolver{Addr: a("192.0.2.53")}}, {Virtual: a("fd00::1")}},
+		ChangedAt:  time.UnixMicro(1_700_000_000_123_456), ApplyTime: 314 * time.Microsecond, Backend: "nftables",
+		Problems: []string{"one"}, Statistics: netvm.Statistics{Applies: 3, Coalesced: 2, Restored: 1},
+	}
+}
+
+func eventually(t *testing.T, ch <-chan netvm.Status, what string, holds func(netvm.Status) bool) netvm.Status {
+	t.Helper()
+	deadline := time.After(patience)
+	for {
+		select {
+		case s, ok := <-ch:
+			if !ok {
+				t.Fatalf("%s: the watch ended", what)
+			}
+			if holds(s) {
+				return s
+			}
+		case <-deadline:
+			t.Fatalf("%s: not within %s", what, patience)
+		}
+	}
+}
+
+var sameAddr = cmp.Options{
+	cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
+	cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
+}
+
+func TestClientReadsWhatTheServicePublished(t *testing.T) {
+	t.Cleanup(startBus(t, t.TempDir()))
+	s, c := serve(t), client(t)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	ch, err := c.Watch(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Publish(sample())
+	got := eventually(t, ch, "the sample", func(s netvm.Status) bool { return s.Version == "1.2.3" })
+	if diff := cmp.Diff(sample(), got, sameAddr); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestOneSignalForASnapshotWithTheChangedPropertiesOnly(t *testing.T) {
+	t.Cleanup(startBus(t, t.TempDir()))
+	s, c := serve(t), client(t)
+	signals := make(chan *godbus.Signal, 16)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	ch, err := c.Watch(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Publish(sample())
+	eventually(t, ch, "the sample", func(s netvm.Status) bool { return s.Version == "1.2.3" })
+	if err := c.conn.AddMatchSignalContext(ctx, godbus.WithMatchObjectPath(Path)); err != nil {
+		t.Fatal(err)
+	}
+	c.conn.Signal(signals)
+	next := sample()
+	next.State, next.DNSTargets = netvm.Portal, next.DNSTargets[:1]
+	s.Publish(next)
+	var got []string
+	for range 2 {
+		select {
+		case sig := <-signals:
+			line := sig.Name[strings.LastIndex(sig.Name, ".")+1:]
+			if values, ok := sig.Body[min(1, len(sig.Body)-1)].(map[string]godbus.Variant); ok {
+				var names []string
+				for n := range values {
+					names = append(names, n)
+				}
+				slices.Sort(names)
+				line += " " + strings.Join(names, " ")
+			}
+			got = append(got, line)
+		case <-time.After(patience):
+			t.Fatalf("only %q", got)
+		}
+	}
+	want := []string{"PropertiesChanged DnsTargets State", "DnsTargetsChanged"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	s.Publish(next) // the same again: no signal before the next change
+	next.State = netvm.Offline
+	s.Publish(next)
+	if sig := <-signals; !strings.Contains(fmt.Sprint(sig.Body), "offline") {
+		t.Errorf("the same status twice was signalled: %v", sig.Body)
+	}
+}
+
+func TestServiceAndClientLiveThroughARestartOfTheirPeers(t *testing.T) {
+	dir := t.TempDir()
+	stop := startBus(t, dir)
+	s := serve(t)
+	s.Publish(sample())
+	stop()
+	t.Cleanup(startBus(t, dir))
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	c := client(t)
+	ch, err := c.Watch(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, ch, "the service on the new bus", func(s netvm.Status) bool { return s.Version == "1.2.3" })
+}
+
+func TestSecondServiceIsToldThatTheNameIsTaken(t *testing.T) {
+	t.Cleanup(startBus(t, t.TempDir()))
+	s, c := serve(t), client(t)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	ch, err := c.Watch(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Publish(sample())
+	eventually(t, ch, "the first", func(s netvm.Status) bool { return s.Version == "1.2.3" })
+	if err := NewService(quiet()).Run(ctx); !errors.Is(err, ErrNameTaken) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestClientSaysThatNetvmdIsNotRunning(t *testing.T) {
+	t.Cleanup(startBus(t, t.TempDir()))
+	if _, err := client(t).Status(context.Background()); !errors.Is(err, ErrNotRunning) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestPropertiesRefuseWhatTheyMust(t *testing.T) {
+	t.Cleanup(startBus(t, t.TempDir()))
+	s, c := serve(t), client(t)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	ch, err := c.Watch(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Publish(sample())
+	eventually(t, ch, "the sample", func(s netvm.Status) bool { return s.Version == "1.2.3" })
+	obj := c.conn.Object(Name, Path)
+	for _, tc := range []struct {
+		want string
+		call *godbus.Call
+	}{
+		{"PropertyReadOnly", obj.CallWithContext(ctx, properties+".Set", 0, Interface, "State", godbus.MakeVariant("x"))},
+		{"UnknownProperty", obj.CallWithContext(ctx, properties+".Set", 0, Interface, "Nonsense", godbus.MakeVariant("x"))},
+		{"UnknownProperty", obj.CallWithContext(ctx, properties+".Get", 0, Interface, "Nonsense")},
+		{"UnknownInterface", obj.CallWithContext(ctx, properties+".GetAll", 0, "x.y")},
+		{"UnknownMethod", obj.CallWithContext(ctx, Interface+".Nonsense", 0)},
+	} {
+		if tc.call.Err == nil || !strings.HasSuffix(tc.call.Err.(godbus.Error).Name, tc.want) {
+			t.Errorf("want %s, got %v", tc.want, tc.call.Err)
+		}
+	}
+}
+
+// The contract names just the properties that are there, with their types.
+func TestContractAndPropertiesAgree(t *testing.T) {
+	var node struct {
+		Interfaces []struct {
+			Name       string `xml:"name,attr"`
+			Properties []struct {
+				Name string `xml:"name,attr"`
+				Type string `xml:"type,attr"`
+			} `xml:"property"`
+		} `xml:"interface"`
+	}
+	if err := xml.Unmarshal([]byte(Contract), &node); err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]string{}
+	for _, p := range node.Interfaces[0].Properties {
+		want[p.Name] = p.Type
+	}
+	got := map[string]string{}
+	for name, v := range encode(netvm.Status{}) {
+		got[name] = v.Signature().String()
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("XML against values (-want +got):\n%s", diff)
+	}
+}
+
+func TestDecodeNamesWhatIsWrong(t *testing.T) {
+	for name, bad := range map[string]godbus.Variant{
+		"DnsTargets":   godbus.MakeVariant([]target{{"10.139.1.1", "nonsense"}}),
+		"DnsServers":   godbus.MakeVariant([]string{"nonsense"}),
+		"State":        godbus.MakeVariant([]string{"online"}),
+		"DnsChangedAt": godbus.MakeVariant("now"),
+		"Uplinks":      godbus.MakeVariant([]map[string]godbus.Variant{{}}),
+	} {
+		values := encode(sample())
+		values[name] = bad
+		if _, err := decode(values); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

@@ -1,0 +1,122 @@
+// Package dbus is the daemon's face on the system bus: org.qubes_os.NetVM1. It holds the contract (the XML), the
+// service that shows a status, and a typed client.
+package dbus
+
+import (
+	"context"
+	_ "embed"
+	"fmt"
+	"net/netip"
+	"time"
+
+	godbus "github.com/godbus/dbus/v5"
+
+	"netvmd/internal/netvm"
+)
+
+// The names of the contract.
+const (
+	Name      = "org.qubes_os.NetVM1"
+	Interface = "org.qubes_os.NetVM1"
+	Path      = godbus.ObjectPath("/org/qubes_os/NetVM1")
+)
+
+const (
+	properties        = "org.freedesktop.DBus.Properties"
+	propertiesChanged = "PropertiesChanged"
+	targetsChanged    = "DnsTargetsChanged"
+)
+
+// Contract is the introspection XML that the service answers with.
+//
+//go:embed org.qubes_os.NetVM1.xml
+var Contract string
+
+// callDeadline bounds every call on the bus.
+const callDeadline = 5 * time.Second
+
+// dial opens a connection of its own, in order of signals, that ctx ends. godbus waits for ever for a bus that
+// accepts and then says nothing; we do not.
+func dial(ctx context.Context) (*godbus.Conn, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	late := time.AfterFunc(callDeadline, cancel)
+	conn, err := godbus.ConnectSystemBus(godbus.WithContext(ctx),
+		godbus.WithSignalHandler(godbus.NewSequentialSignalHandler()))
+	if err != nil {
+		cancel()
+		return nil, fmt.Errorf("connect to the system bus: %w", err)
+	}
+	if !late.Stop() {
+		return nil, fmt.Errorf("connect to the system bus: no answer within %s", callDeadline)
+	}
+	return conn, nil
+}
+
+// target is the wire form of netvm.Target: (ss).
+type target struct{ Virtual, Resolver string }
+
+// encode turns a status into the values of the properties.
+func encode(s netvm.Status) map[string]godbus.Variant {
+	uplinks := make([]map[string]godbus.Variant, len(s.Uplinks))
+	for i, u := range s.Uplinks {
+		addresses := make([]string, len(u.Addresses))
+		for j, a := range u.Addresses {
+			addresses[j] = a.String()
+		}
+		uplinks[i] = map[string]godbus.Variant{
+			"id": godbus.MakeVariant(u.ID), "type": godbus.MakeVariant(u.Type),
+			"interface": godbus.MakeVariant(u.Interface), "ssid": godbus.MakeVariant(u.SSID),
+			"strength": godbus.MakeVariant(u.Strength), "addresses": godbus.MakeVariant(addresses),
+			"gateway": godbus.MakeVariant(orEmpty(u.Gateway)), "vpn": godbus.MakeVariant(u.VPN),
+			"metered": godbus.MakeVariant(u.Metered),
+		}
+	}
+	servers := make([]string, len(s.DNSServers))
+	for i, r := range s.DNSServers {
+		servers[i] = r.Addr.String()
+	}
+	problems := append([]string{}, s.Problems...)
+	return map[string]godbus.Variant{
+		"Version":      godbus.MakeVariant(s.Version),
+		"State":        godbus.MakeVariant(string(s.State)),
+		"Uplinks":      godbus.MakeVariant(uplinks),
+		"DnsSource":    godbus.MakeVariant(s.DNSSource),
+		"DnsReason":    godbus.MakeVariant(s.DNSReason),
+		"DnsServers":   godbus.MakeVariant(servers),
+		"DnsTargets":   godbus.MakeVariant(encodeTargets(s.DNSTargets)),
+		"DnsChangedAt": godbus.MakeVariant(micros(s.ChangedAt)),
+		"DnsApplyTime": godbus.MakeVariant(uint64(s.ApplyTime.Microseconds())),
+		"Backend":      godbus.MakeVariant(s.Backend),
+		"Problems":     godbus.MakeVariant(problems),
+	}
+}
+
+func encodeTargets(targets []netvm.Target) []target {
+	out := make([]target, len(targets))
+	for i, t := range targets {
+		out[i] = target{t.Virtual.String(), orEmpty(t.Resolver.Addr)}
+	}
+	return out
+}
+
+func encodeStatistics(s netvm.Statistics) map[string]godbus.Variant {
+	return map[string]godbus.Variant{
+		"applies":   godbus.MakeVariant(s.Applies),
+		"coalesced": godbus.MakeVariant(s.Coalesced),
+		"restored":  godbus.MakeVariant(s.Restored),
+	}
+}
+
+func orEmpty(a netip.Addr) string {
+	if !a.IsValid() {
+		return ""
+	}
+	return a.String()
+}
+
+func micros(t time.Time) uint64 {
+	if t.IsZero() {
+		return 0
+	}
+	return uint64(t.UnixMicro())
+}

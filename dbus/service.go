@@ -1,0 +1,234 @@
+package dbus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"reflect"
+	"sync"
+	"time"
+
+	godbus "github.com/godbus/dbus/v5"
+
+	"netvmd/internal/netvm"
+)
+
+const (
+	// nameDeadline is how long a name that another process owns is waited for: a netvmd that was killed a moment
+	// ago may not have left the bus yet.
+	nameDeadline = 5 * time.Second
+	// firstPause and lastPause bound the pause before the bus is tried again; it doubles in between.
+	firstPause, lastPause = 100 * time.Millisecond, 5 * time.Second
+)
+
+// ErrNameTaken: another process owns org.qubes_os.NetVM1.
+var ErrNameTaken = errors.New(Name + " is owned by another process: is netvmd running already?")
+
+// Service shows the latest published status on the bus. It comes back when the bus does.
+type Service struct {
+	log   *slog.Logger
+	fresh chan struct{} // capacity 1: there is something to show
+
+	mu     sync.Mutex
+	status netvm.Status
+}
+
+// NewService makes a service that shows an empty status until the first Publish.
+func NewService(log *slog.Logger) *Service {
+	return &Service{log: log, fresh: make(chan struct{}, 1)}
+}
+
+// Publish replaces the status; it never blocks. Of statuses that follow faster than the bus takes them, the last
+// is shown.
+func (s *Service) Publish(status netvm.Status) {
+	s.mu.Lock()
+	s.status = status
+	s.mu.Unlock()
+	select {
+	case s.fresh <- struct{}{}:
+	default:
+	}
+}
+
+func (s *Service) latest() netvm.Status {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.status
+}
+
+// Run serves until ctx ends. A bus that is away is waited for; only ErrNameTaken is final.
+func (s *Service) Run(ctx context.Context) error {
+	pause := firstPause
+	for {
+		connected := time.Now()
+		err := s.serve(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if errors.Is(err, ErrNameTaken) {
+			return err
+		}
+		if time.Since(connected) > lastPause {
+			pause = firstPause
+		}
+		s.log.Warn("not on the system bus; trying again", "err", err, "pause", pause)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(pause):
+		}
+		pause = min(2*pause, lastPause)
+	}
+}
+
+// serve holds one connection until it breaks.
+func (s *Service) serve(ctx context.Context) error {
+	conn, err := dial(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }() // the connection is broken, or we are leaving
+	face := &face{service: s, shown: encode(s.latest())}
+	if err := face.export(conn); err != nil {
+		return err
+	}
+	if err := own(ctx, conn); err != nil {
+		return err
+	}
+	s.log.Info("on the system bus", "name", Name)
+	for {
+		select {
+		case <-conn.Context().Done():
+			return errors.New("the system bus went away")
+		case <-s.fresh:
+			if err := face.show(conn, s.latest()); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// own asks for our name and, when another process has it, waits for it a little.
+func own(ctx context.Context, conn *godbus.Conn) error {
+	signals := make(chan *godbus.Signal, 16)
+	conn.Signal(signals)
+	defer conn.RemoveSignal(signals)
+	ctx, cancel := context.WithTimeout(ctx, callDeadline)
+	defer cancel()
+	var reply uint32
+	err := conn.BusObject().CallWithContext(ctx, "org.freedesktop.DBus.RequestName", 0, Name, uint32(0)).Store(&reply)
+	if err != nil {
+		return fmt.Errorf("own %s: %w", Name, err)
+	}
+	if godbus.RequestNameReply(reply) != godbus.RequestNameReplyInQueue {
+		return nil
+	}
+	timeout := time.NewTimer(nameDeadline)
+	defer timeout.Stop()
+	for {
+		select {
+		case sig, ok := <-signals:
+			if !ok {
+				return errors.New("the system bus went away")
+			}
+			if sig.Name == "org.freedesktop.DBus.NameAcquired" && len(sig.Body) == 1 && sig.Body[0] == Name {
+				return nil
+			}
+		case <-timeout.C:
+			return ErrNameTaken
+		}
+	}
+}
+
+// face is the exported object, for the life of one connection. Calls come in goroutines of godbus.
+type face struct {
+	service *Service
+
+	mu    sync.Mutex
+	shown map[string]godbus.Variant // never changed once set
+}
+
+func (f *face) export(conn *godbus.Conn) error {
+	for iface, methods := range map[string]map[string]any{
+		Interface:  {"GetStatistics": f.getStatistics},
+		properties: {"Get": f.get, "GetAll": f.getAll, "Set": f.set},
+		"org.freedesktop.DBus.Introspectable": {
+			"Introspect": func() (string, *godbus.Error) { return Contract, nil },
+		},
+	} {
+		if err := conn.ExportMethodTable(methods, Path, iface); err != nil {
+			return fmt.Errorf("export %s: %w", iface, err)
+		}
+	}
+	return nil
+}
+
+// show makes the status readable, then tells what changed: in one signal, the changed properties only.
+func (f *face) show(conn *godbus.Conn, status netvm.Status) error {
+	now := encode(status)
+	f.mu.Lock()
+	before := f.shown
+	f.shown = now
+	f.mu.Unlock()
+	changed := map[string]godbus.Variant{}
+	for name, v := range now {
+		if !reflect.DeepEqual(v.Value(), before[name].Value()) {
+			changed[name] = v
+		}
+	}
+	if len(changed) == 0 {
+		return nil
+	}
+	if err := conn.Emit(Path, properties+"."+propertiesChanged, Interface, changed, []string{}); err != nil {
+		return fmt.Errorf("emit %s: %w", propertiesChanged, err)
+	}
+	targets, ok := changed["DnsTargets"]
+	if !ok {
+		return nil
+	}
+	if err := conn.Emit(Path, Interface+"."+targetsChanged, targets.Value()); err != nil {
+		return fmt.Errorf("emit %s: %w", targetsChanged, err)
+	}
+	return nil
+}
+
+func (f *face) values() map[string]godbus.Variant {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.shown
+}
+
+func (f *face) get(iface, name string) (godbus.Variant, *godbus.Error) {
+	if iface != Interface && iface != "" {
+		return godbus.Variant{}, unknown("Interface", "no interface %q at %s", iface, Path)
+	}
+	v, ok := f.values()[name]
+	if !ok {
+		return godbus.Variant{}, unknown("Property", "no property %q in %s", name, Interface)
+	}
+	return v, nil
+}
+
+func (f *face) getAll(iface string) (map[string]godbus.Variant, *godbus.Error) {
+	if iface != Interface && iface != "" {
+		return nil, unknown("Interface", "no interface %q at %s", iface, Path)
+	}
+	return f.values(), nil
+}
+
+func (f *face) set(iface, name string, _ godbus.Variant) *godbus.Error {
+	if _, err := f.get(iface, name); err != nil {
+		return err
+	}
+	return &godbus.Error{Name: "org.freedesktop.DBus.Error.PropertyReadOnly",
+		Body: []any{fmt.Sprintf("%s of %s is read-only", name, Interface)}}
+}
+
+func (f *face) getStatistics() (map[string]godbus.Variant, *godbus.Error) {
+	return encodeStatistics(f.service.latest().Statistics), nil
+}
+
+func unknown(what, format string, args ...any) *godbus.Error {
+	return &godbus.Error{Name: "org.freedesktop.DBus.Error.Unknown" + what, Body: []any{fmt.Sprintf(format, args...)}}
+}

@@ -1,0 +1,162 @@
+// Package engine owns the daemon's state: one goroutine takes what was seen of the way out, lets plan decide,
+// applies the decision to the kernel, and publishes the result. It is level-triggered: whatever woke it, it brings
+// the kernel to the wanted state, and doing so twice changes nothing.
+package engine
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"netvmd/internal/netvm"
+	"netvmd/internal/plan"
+)
+
+// Uplinks is what the engine follows. Changed holds a token when there is something to Take.
+type Uplinks interface {
+	Changed() <-chan struct{}
+	Take() netvm.View
+}
+
+// OwnAddresses follows the addresses of this machine.
+type OwnAddresses interface {
+	Changed() <-chan struct{}
+	Take() []netip.Addr
+}
+
+// Firewall brings the kernel to the wanted targets. Apply and Check return what was, or is, different; nothing
+// different = nothing written. Loaded tells whether rules of ours, of whatever age, are in the kernel.
+type Firewall interface {
+	Name() string
+	Loaded(ctx context.Context) (bool, error)
+	Apply(ctx context.Context, targets []netvm.Target) (changes []string, err error)
+	Check(ctx context.Context, targets []netvm.Target) (differences []string, err error)
+}
+
+// Flows forgets established flows to resolvers that are no target any more: PurgeDead those that no answer can
+// reach, PurgeStale all of them.
+type Flows interface {
+	PurgeDead(ctx context.Context, targets []netvm.Target) (int, error)
+	PurgeStale(ctx context.Context, targets []netvm.Target) (int, error)
+}
+
+// Publisher shows a status to whoever asks; it must not block.
+type Publisher interface{ Publish(netvm.Status) }
+
+// Dependants are told that the targets changed; it must not block.
+type Dependants interface{ TargetsChanged() }
+
+// Settings is the part of the configuration that may change while the daemon runs.
+type Settings struct {
+	Virtual  []netip.Addr
+	Servers  []netip.Addr
+	Source   string
+	OnlyWarn bool // say what others changed in our rules, and leave it
+}
+
+// Parts is what an engine is made of; all are needed.
+type Parts struct {
+	Version    string
+	Uplinks    Uplinks
+	Own        OwnAddresses
+	Firewall   Firewall
+	Flows      Flows
+	Publisher  Publisher
+	Dependants Dependants
+	Log        *slog.Logger
+	// SecondLook is how long after a change flows to former resolvers are left to receive their answer.
+	SecondLook time.Duration
+}
+
+const (
+	// kernelDeadline bounds one apply or purge; systemd's watchdog is the longer stop.
+	kernelDeadline = 10 * time.Second
+	// firstRetry and lastRetry bound the pause after an apply that failed; it doubles in between.
+	firstRetry, lastRetry = 100 * time.Millisecond, 30 * time.Second
+	// secondLookRetry is the pause after a purge that failed.
+	secondLookRetry = 2 * time.Second
+)
+
+// Engine is the daemon's heart. Make one with New, then Run it.
+type Engine struct {
+	Parts
+	settings chan Settings // capacity 1, the latest
+	drift    chan string   // capacity 1, the earliest
+	pings    chan struct{}
+	ready    chan struct{}
+
+	// All below is owned by the goroutine of Run.
+	now     Settings
+	view    netvm.View
+	seen    bool // a first view is in
+	own     []netip.Addr
+	seenOwn bool // so are the own addresses
+
+	decision   plan.Decision
+	applied    []netvm.Target // what the kernel was last brought to; nil before the first time
+	published  netvm.Status
+	statistics netvm.Statistics
+	changedAt  time.Time
+	applyTime  time.Duration
+
+	failure    string // why the last apply failed; "" = it did not
+	pause      time.Duration
+	drifted    []string // what others changed and OnlyWarn leaves alone
+	retry      *time.Timer
+	secondLook *time.Timer
+}
+
+// New makes an engine of its parts.
+func New(p Parts, s Settings) *Engine {
+	return &Engine{
+		Parts:      p,
+		now:        s,
+		settings:   make(chan Settings, 1),
+		drift:      make(chan string, 1),
+		pings:      make(chan struct{}),
+		ready:      make(chan struct{}),
+		retry:      stopped(),
+		secondLook: stopped(),
+	}
+}
+
+func stopped() *time.Timer {
+	t := time.NewTimer(time.Hour)
+	t.Stop()
+	return t
+}
+
+// Ready is closed once the kernel follows a complete view.
+func (e *Engine) Ready() <-chan struct{} { return e.ready }
+
+// Configure replaces the settings; of several the last counts.
+func (e *Engine) Configure(s Settings) {
+	for {
+		select {
+		case e.settings <- s:
+			return
+		case <-e.settings:
+		}
+	}
+}
+
+// Drifted hints that somebody may have changed our objects in the kernel. Hints that come faster than they are
+// looked at count as one.
+func (e *Engine) Drifted(who string) {
+	select {
+	case e.drift <- who:
+	default:
+	}
+}
+
+// Alive returns nil when the engine's goroutine answers, else ctx's error.
+func (e *Engine) Alive(ctx context.Context) error {
+	select {
+	case e.pings <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("engine: no answer: %w", ctx.Err())
+	}
+}

@@ -1,0 +1,248 @@
+package engine
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"netvmd/internal/plan"
+)
+
+// cause is why the engine woke up: several at once are answered together.
+type cause struct {
+	arrived time.Time // when the first of them came
+	signals int       // how many signals of the outside it answers
+	drift   bool
+	who     string // who is said to have changed our objects
+}
+
+// Run follows everything until ctx ends. The kernel is left as it is then: packets go on as they were.
+func (e *Engine) Run(ctx context.Context) error {
+	if err := e.failClosed(ctx); err != nil {
+		return err
+	}
+	for {
+		c, ok := e.wait(ctx)
+		if !ok {
+			return nil
+		}
+		e.drain(&c)
+		e.decide()
+		if e.seen && e.seenOwn {
+			e.apply(ctx, c)
+		}
+		e.publish()
+	}
+}
+
+// failClosed refuses all virtual addresses before anything is known, unless rules of an earlier run are at work:
+// those are the last good ones.
+func (e *Engine) failClosed(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, kernelDeadline)
+	defer cancel()
+	loaded, err := e.Firewall.Loaded(ctx)
+	if err != nil || loaded {
+		return err
+	}
+	e.Log.Info("no rules of ours in the kernel: refusing AppVM DNS until the uplink is known")
+	_, err = e.Firewall.Apply(ctx, plan.Decide(plan.Inputs{Virtual: e.now.Virtual}).Targets)
+	return err
+}
+
+// wait blocks until there is something to do; false = ctx ended.
+func (e *Engine) wait(ctx context.Context) (cause, bool) {
+	var c cause
+	for {
+		select {
+		case <-ctx.Done():
+			return c, false
+		case <-e.pings:
+			continue
+		case <-e.secondLook.C:
+			e.purgeStale(ctx)
+			continue
+		case <-e.retry.C:
+			c.arrived = time.Now()
+		case <-e.Uplinks.Changed():
+			e.takeView(&c)
+		case <-e.Own.Changed():
+			e.takeOwn(&c)
+		case s := <-e.settings:
+			e.takeSettings(&c, s)
+		case who := <-e.drift:
+			e.takeDrift(&c, who)
+		}
+		return c, true
+	}
+}
+
+// drain takes what else is there by now, so that a burst costs one transaction.
+func (e *Engine) drain(c *cause) {
+	for {
+		select {
+		case <-e.Uplinks.Changed():
+			e.takeView(c)
+		case <-e.Own.Changed():
+			e.takeOwn(c)
+		case s := <-e.settings:
+			e.takeSettings(c, s)
+		case who := <-e.drift:
+			e.takeDrift(c, who)
+		default:
+			return
+		}
+	}
+}
+
+func (c *cause) since(t time.Time) {
+	if c.arrived.IsZero() || t.Before(c.arrived) {
+		c.arrived = t
+	}
+}
+
+func (e *Engine) takeView(c *cause) {
+	e.view, e.seen = e.Uplinks.Take(), true
+	c.signals += e.view.Signals
+	if e.view.Arrived.IsZero() {
+		c.since(time.Now())
+	} else {
+		c.since(e.view.Arrived)
+	}
+}
+
+func (e *Engine) takeOwn(c *cause) {
+	e.own, e.seenOwn = e.Own.Take(), true
+	c.since(time.Now())
+}
+
+func (e *Engine) takeSettings(c *cause, s Settings) {
+	e.now = s
+	c.since(time.Now())
+}
+
+func (e *Engine) takeDrift(c *cause, who string) {
+	c.drift, c.who = true, who
+	c.since(time.Now())
+}
+
+func (e *Engine) decide() {
+	before := e.decision
+	e.decision = plan.Decide(plan.Inputs{
+		View:       e.view,
+		Virtual:    e.now.Virtual,
+		Configured: e.now.Servers,
+		Source:     e.now.Source,
+		Own:        e.own,
+	})
+	for _, d := range e.decision.Dropped {
+		if !slices.Contains(before.Dropped, d) {
+			e.Log.Warn("resolver not used", "resolver", d.Addr, "reason", d.Reason, "source", e.decision.Source)
+		}
+	}
+}
+
+// apply brings the kernel to the decision, and mends it where others changed it.
+func (e *Engine) apply(ctx context.Context, c cause) {
+	ctx, cancel := context.WithTimeout(ctx, kernelDeadline)
+	defer cancel()
+	e.statistics.Coalesced += uint64(max(0, c.signals-1))
+	wanted := e.decision.Targets
+	same := e.applied != nil && slices.Equal(wanted, e.applied)
+	if same && e.failure == "" && e.now.OnlyWarn && (c.drift || len(e.drifted) > 0) {
+		e.look(ctx, c)
+		return
+	}
+	if same && e.failure == "" && !c.drift {
+		e.Log.Debug("nothing to change", "source", e.decision.Source)
+		return
+	}
+	changes, err := e.Firewall.Apply(ctx, wanted)
+	acknowledged := time.Now()
+	if err != nil {
+		e.failed(err)
+		return
+	}
+	e.recovered()
+	first := e.applied == nil
+	e.applied, e.drifted = wanted, nil
+	if first {
+		close(e.ready)
+	}
+	switch {
+	case len(changes) == 0 && first:
+		e.Log.Info("took over: the kernel is already as wanted", "source", e.decision.Source)
+		return
+	case len(changes) == 0:
+		e.Log.Debug("the kernel is already as wanted", "source", e.decision.Source)
+		return
+	case same:
+		e.statistics.Restored++
+		e.Log.Warn("restored our rules", "changed_by", c.who, "restored", changes)
+		return
+	}
+	e.changedAt, e.applyTime = acknowledged, acknowledged.Sub(c.arrived)
+	e.statistics.Applies++
+	if n, err := e.Flows.PurgeDead(ctx, wanted); err != nil {
+		e.Log.Error("cannot forget flows to resolvers that are gone; they end by themselves within minutes", "err", err)
+	} else {
+		e.Log.Debug("forgot flows to resolvers that are gone", "flows", n)
+	}
+	e.secondLook.Reset(e.SecondLook)
+	e.logTargets(c, changes)
+	e.Dependants.TargetsChanged()
+}
+
+// look says what others changed, without mending it: firewall.on_drift = "warn".
+func (e *Engine) look(ctx context.Context, c cause) {
+	differences, err := e.Firewall.Check(ctx, e.applied)
+	if err != nil {
+		e.Log.Error("cannot compare the kernel with what is wanted", "err", err)
+		return
+	}
+	if len(differences) > 0 && !slices.Equal(differences, e.drifted) {
+		e.Log.Warn("somebody changed our rules; on_drift = \"warn\" leaves them", "changed_by", c.who, "differences", differences)
+	}
+	e.drifted = differences
+}
+
+func (e *Engine) failed(err error) {
+	if err.Error() != e.failure {
+		e.Log.Error("cannot apply the targets; the rules before stay in force; trying again", "err", err)
+	}
+	e.failure = err.Error()
+	e.pause = min(max(2*e.pause, firstRetry), lastRetry)
+	e.retry.Reset(e.pause)
+}
+
+func (e *Engine) recovered() {
+	if e.failure != "" {
+		e.Log.Info("the kernel takes our rules again")
+	}
+	e.failure, e.pause = "", 0
+	e.retry.Stop()
+}
+
+func (e *Engine) purgeStale(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, kernelDeadline)
+	defer cancel()
+	n, err := e.Flows.PurgeStale(ctx, e.applied)
+	if err != nil {
+		e.Log.Error("cannot forget flows to former resolvers; trying again", "err", err)
+		e.secondLook.Reset(secondLookRetry)
+		return
+	}
+	e.Log.Debug("forgot flows to former resolvers", "flows", n)
+}
+
+func (e *Engine) logTargets(c cause, changes []string) {
+	e.Log.Info("AppVM DNS follows", "source", e.decision.Source, "reason", e.decision.Reason,
+		"took", e.applyTime.Round(time.Microsecond), "signals", c.signals)
+	for _, t := range e.applied {
+		if t.Served() {
+			e.Log.Info("target", "virtual", t.Virtual, "resolver", t.Resolver.Addr, "interface", t.Resolver.Interface)
+		} else {
+			e.Log.Info("target", "virtual", t.Virtual, "resolver", "none: queries are refused")
+		}
+	}
+	e.Log.Debug("written to the kernel", "changes", changes)
+}

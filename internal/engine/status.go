@@ -1,0 +1,60 @@
+package engine
+
+import (
+	"cmp"
+	"fmt"
+	"reflect"
+	"slices"
+
+	"netvmd/internal/netvm"
+)
+
+// publish shows the status when it is another than before, and logs problems as they come and go.
+func (e *Engine) publish() {
+	s := e.snapshot()
+	if reflect.DeepEqual(s, e.published) {
+		return
+	}
+	for _, p := range s.Problems {
+		if !slices.Contains(e.published.Problems, p) {
+			e.Log.Warn("problem", "what", p)
+		}
+	}
+	for _, p := range e.published.Problems {
+		if !slices.Contains(s.Problems, p) {
+			e.Log.Info("problem solved", "what", p)
+		}
+	}
+	e.published = s
+	e.Publisher.Publish(s)
+}
+
+func (e *Engine) snapshot() netvm.Status {
+	return netvm.Status{
+		Version:    e.Version,
+		State:      cmp.Or(e.view.State, netvm.Offline),
+		Uplinks:    e.view.Uplinks,
+		DNSSource:  e.decision.Source,
+		DNSReason:  e.decision.Reason,
+		DNSServers: e.decision.Servers,
+		DNSDropped: e.decision.Dropped,
+		DNSTargets: e.applied,
+		ChangedAt:  e.changedAt,
+		ApplyTime:  e.applyTime,
+		Backend:    e.Firewall.Name(),
+		Problems:   e.problems(),
+		Statistics: e.statistics,
+	}
+}
+
+func (e *Engine) problems() []string {
+	out := slices.Concat(e.view.Faults, e.decision.Problems)
+	if e.failure != "" {
+		out = append(out, "The kernel does not take our rules: "+e.failure+". The rules before stay in force.")
+	}
+	for _, d := range e.drifted {
+		out = append(out, fmt.Sprintf("Somebody changed our rules (%s). Restart netvmd, or set firewall.on_drift = "+
+			"\"restore\" in netvmd.toml.", d))
+	}
+	return out
+}

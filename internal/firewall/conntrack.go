@@ -1,0 +1,154 @@
+package firewall
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"netvmd/internal/netvm"
+)
+
+// AnswerGrace is how long a resolver of the past may still answer after a change of targets: a resolver that
+// answers at all does so within a second or two (glibc asks again after 5 s, systemd-resolved after less). It is the
+// time between PurgeDead and PurgeStale.
+const AnswerGrace = 2 * time.Second
+
+// conntrackTimeout bounds one netlink message to conntrack.
+const conntrackTimeout = 5 * time.Second
+
+// Conntrack deletes flows that hold queries to a resolver that is no longer the target. NAT is decided on a flow's
+// first packet, so without this a TCP connection stays with the old resolver, and so does a UDP client whose old and
+// new resolver happen to share a zone.
+type Conntrack struct {
+	handle *netlink.Handle
+}
+
+// NewConntrack opens conntrack for the network namespace of the calling thread.
+func NewConntrack() (*Conntrack, error) {
+	h, err := netlink.NewHandle(unix.NETLINK_NETFILTER, unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, fmt.Errorf("conntrack: open netlink sockets: %w", err)
+	}
+	if err := h.SetSocketTimeout(conntrackTimeout); err != nil {
+		h.Close()
+		return nil, fmt.Errorf("conntrack: set a timeout: %w", err)
+	}
+	return &Conntrack{handle: h}, nil
+}
+
+// Close gives the netlink sockets back.
+func (c *Conntrack) Close() { c.handle.Close() }
+
+// PurgeDead deletes the DNS flows that no answer can reach any more, because their masquerade address is gone or
+// because they were never translated, and returns how many. It is the first look, at once after a change: answers on
+// their way from a resolver that is still reachable are left alone.
+func (c *Conntrack) PurgeDead(ctx context.Context, targets []netvm.Target) (int, error) {
+	want, err := wanted(targets)
+	if err != nil {
+		return 0, fmt.Errorf("conntrack: %w", err)
+	}
+	own, err := c.ownAddresses(ctx)
+	if err != nil {
+		return 0, err
+	}
+	return c.purge(ctx, want, func(f dnsFlow, e entry) bool {
+		if f.client != f.answerTo && !own[f.answerTo] {
+			return true
+		}
+		return f.resolver != e.resolver && f.resolver == f.virtual
+	})
+}
+
+// PurgeStale deletes all DNS flows that lead elsewhere than to the current target and returns how many. It is the
+// second look, AnswerGrace after a change.
+func (c *Conntrack) PurgeStale(ctx context.Context, targets []netvm.Target) (int, error) {
+	want, err := wanted(targets)
+	if err != nil {
+		return 0, fmt.Errorf("conntrack: %w", err)
+	}
+	return c.purge(ctx, want, func(f dnsFlow, e entry) bool { return f.resolver != e.resolver })
+}
+
+// dnsFlow is a flow that began as a query to a virtual address.
+type dnsFlow struct {
+	client   netip.Addr
+	virtual  netip.Addr
+	resolver netip.Addr // where the answers come from
+	answerTo netip.Addr // where they go: the client, or the address that it is masqueraded with
+}
+
+// flowFilter picks flows; it is what the netlink library asks for each flow of its dump.
+type flowFilter struct {
+	want   table
+	doomed func(dnsFlow, entry) bool
+}
+
+// MatchConntrackFlow implements netlink.CustomConntrackFilter.
+func (f flowFilter) MatchConntrackFlow(flow *netlink.ConntrackFlow) bool {
+	if flow.Forward.DstPort != dnsPort || (flow.Forward.Protocol != unix.IPPROTO_UDP && flow.Forward.Protocol != unix.IPPROTO_TCP) {
+		return false
+	}
+	d := dnsFlow{
+		client: address(flow.Forward.SrcIP), virtual: address(flow.Forward.DstIP),
+		resolver: address(flow.Reverse.SrcIP), answerTo: address(flow.Reverse.DstIP),
+	}
+	e, known := f.want[d.virtual]
+	return known && f.doomed(d, e)
+}
+
+func (c *Conntrack) purge(ctx context.Context, want table, doomed func(dnsFlow, entry) bool) (int, error) {
+	total := 0
+	for _, family := range []netlink.InetFamily{unix.AF_INET, unix.AF_INET6} {
+		if len(want.sorted(family == unix.AF_INET)) == 0 {
+			continue
+		}
+		for attempt := 1; ; attempt++ {
+			if err := ctx.Err(); err != nil {
+				return total, fmt.Errorf("conntrack: delete DNS flows: %w", err)
+			}
+			n, err := c.handle.ConntrackDeleteFilters(netlink.ConntrackTable, family, flowFilter{want, doomed})
+			total += int(n)
+			if errors.Is(err, netlink.ErrDumpInterrupted) && attempt < dumpAttempts {
+				continue
+			}
+			if err != nil {
+				return total, fmt.Errorf("conntrack: delete DNS flows: %w", err)
+			}
+			break
+		}
+	}
+	return total, nil
+}
+
+// ownAddresses are all addresses of this machine.
+func (c *Conntrack) ownAddresses(ctx context.Context) (map[netip.Addr]bool, error) {
+	for attempt := 1; ; attempt++ {
+		if err := ctx.Err(); err != nil {
+			return nil, fmt.Errorf("conntrack: list own addresses: %w", err)
+		}
+		list, err := c.handle.AddrList(nil, netlink.FAMILY_ALL)
+		if errors.Is(err, netlink.ErrDumpInterrupted) && attempt < dumpAttempts {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("conntrack: list own addresses: %w", err)
+		}
+		own := make(map[netip.Addr]bool, len(list))
+		for _, a := range list {
+			own[address(a.IP)] = true
+		}
+		return own, nil
+	}
+}
+
+// address is the typed form of an address of the netlink library; the zero Addr for none.
+func address(ip net.IP) netip.Addr {
+	a, _ := netip.AddrFromSlice(ip)
+	return a.Unmap()
+}

@@ -1,0 +1,222 @@
+package firewall
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"net/netip"
+
+	"github.com/google/nftables"
+	"golang.org/x/sys/unix"
+)
+
+// nftState is what the kernel holds of ours.
+type nftState struct {
+	generation uint32
+	table      table
+	fault      string // what is wrong with the rules; "" when they are ours, whole
+}
+
+// ownChains and ownSets are the objects that the seal covers; what an admin adds beside them is no concern of ours.
+var (
+	ownChains = map[string]bool{"dns-zone": true, "dns-refuse": true, "dnat-dns": true, "dns-guard": true}
+	ownSets   = map[string]bool{mapTargets: true, mapZones: true, setUnserved: true, setSeal: true}
+)
+
+// sealLength is how much of the fingerprint goes into the seal, whose type holds names of up to 15 characters
+// (IFNAMSIZ - 1): 60 bits, against accidents and not against root.
+const sealLength = 15
+
+func targetElement(key []byte, e entry) *nftables.SetElement {
+	if !e.resolver.IsValid() {
+		return nil
+	}
+	return &nftables.SetElement{Key: key, Val: e.resolver.AsSlice()}
+}
+
+// zoneElement: the kernel takes a zone in its own byte order.
+func zoneElement(key []byte, e entry) *nftables.SetElement {
+	if !e.zoned {
+		return nil
+	}
+	return &nftables.SetElement{Key: key, Val: binary.NativeEndian.AppendUint16(nil, e.zone)}
+}
+
+func refusedElement(key []byte, e entry) *nftables.SetElement {
+	if !e.refused {
+		return nil
+	}
+	return &nftables.SetElement{Key: key}
+}
+
+// read gives the state of the kernel. As long as nobody committed anything, that is what was seen last.
+func (b *nftBackend) read(ctx context.Context) (*nftState, error) {
+	generation, err := b.reader.generation(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("nftables: %w", err)
+	}
+	if b.last != nil && b.last.generation == generation {
+		return b.last, nil
+	}
+	state := &nftState{generation: generation, table: table{}}
+	for _, f := range b.families {
+		fault, err := b.readFamily(ctx, f, state.table)
+		if err != nil {
+			return nil, fmt.Errorf("nftables: read table %s %s: %w", f.word, ownTable, err)
+		}
+		if fault != "" && state.fault == "" {
+			state.fault = fmt.Sprintf("table %s %s %s", f.word, ownTable, fault)
+		}
+	}
+	b.last = state
+	return state, nil
+}
+
+// readFamily adds the elements of one table to into, and says what is wrong with its rules.
+func (b *nftBackend) readFamily(ctx context.Context, f *nftFamily, into table) (fault string, err error) {
+	fingerprint, err := b.fingerprint(ctx, f)
+	if errors.Is(err, unix.ENOENT) {
+		return "is missing", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	seals, err := b.reader.elements(ctx, f.seal)
+	if errors.Is(err, unix.ENOENT) {
+		return "is not sealed", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	switch {
+	case len(seals) != 1:
+		fault = "is not sealed"
+	case nulTerminated(seals[0].Key) != fingerprint:
+		fault = "has other rules than this version of netvmd"
+	}
+	if err := b.readElements(ctx, f, into); err != nil {
+		if errors.Is(err, unix.ENOENT) || errors.Is(err, errElementForm) {
+			return err.Error(), nil
+		}
+		return "", err
+	}
+	return fault, nil
+}
+
+// errElementForm is about an element that our sets cannot hold: somebody made the set anew.
+var errElementForm = errors.New("element of another form")
+
+func (b *nftBackend) readElements(ctx context.Context, f *nftFamily, into table) error {
+	for _, set := range []*nftables.Set{f.targets, f.zones, f.unserved} {
+		elements, err := b.reader.elements(ctx, set)
+		if err != nil {
+			return fmt.Errorf("has no readable %s: %w", set.Name, err)
+		}
+		for _, el := range elements {
+			v, ok := netip.AddrFromSlice(el.Key)
+			if !ok || v.Is4() != f.v4 {
+				return fmt.Errorf("%s: key %x: %w", set.Name, el.Key, errElementForm)
+			}
+			e := into[v]
+			switch set {
+			case f.targets:
+				if e.resolver, ok = netip.AddrFromSlice(el.Val); !ok || e.resolver.Is4() != f.v4 {
+					return fmt.Errorf("%s: value %x: %w", set.Name, el.Val, errElementForm)
+				}
+			case f.zones:
+				if len(el.Val) < 2 {
+					return fmt.Errorf("%s: value %x: %w", set.Name, el.Val, errElementForm)
+				}
+				e.zone, e.zoned = binary.NativeEndian.Uint16(el.Val), true
+			case f.unserved:
+				e.refused = true
+			}
+			into[v] = e
+		}
+	}
+	return nil
+}
+
+// fingerprint condenses our text and what the kernel made of it: the table's flags, our chains, the expressions of
+// their rules, and the types of our sets. Handles and counters are left out, as they differ from load to load.
+func (b *nftBackend) fingerprint(ctx context.Context, f *nftFamily) (string, error) {
+	h := sha256.New()
+	feed(h, []byte(rulesetText))
+	family := byte(f.table.Family)
+
+	tables, err := b.reader.get(ctx, family, unix.NFT_MSG_GETTABLE, false, attrString(unix.NFTA_TABLE_NAME, ownTable))
+	if err != nil {
+		return "", err
+	}
+	for _, t := range tables {
+		feed(h, t[unix.NFTA_TABLE_FLAGS])
+	}
+	chains, err := b.reader.get(ctx, family, unix.NFT_MSG_GETCHAIN, true)
+	if err != nil {
+		return "", err
+	}
+	for _, c := range chains {
+		if nulTerminated(c[unix.NFTA_CHAIN_TABLE]) == ownTable && ownChains[nulTerminated(c[unix.NFTA_CHAIN_NAME])] {
+			feed(h, c[unix.NFTA_CHAIN_NAME], c[unix.NFTA_CHAIN_HOOK], c[unix.NFTA_CHAIN_POLICY], c[unix.NFTA_CHAIN_TYPE])
+		}
+	}
+	rules, err := b.reader.get(ctx, family, unix.NFT_MSG_GETRULE, true, attrString(unix.NFTA_RULE_TABLE, ownTable))
+	if err != nil {
+		return "", err
+	}
+	for _, r := range rules {
+		if nulTerminated(r[unix.NFTA_RULE_TABLE]) == ownTable && ownChains[nulTerminated(r[unix.NFTA_RULE_CHAIN])] {
+			feed(h, r[unix.NFTA_RULE_CHAIN], r[unix.NFTA_RULE_EXPRESSIONS])
+		}
+	}
+	sets, err := b.reader.get(ctx, family, unix.NFT_MSG_GETSET, true, attrString(unix.NFTA_SET_TABLE, ownTable))
+	if err != nil {
+		return "", err
+	}
+	for _, s := range sets {
+		if ownSets[nulTerminated(s[unix.NFTA_SET_NAME])] {
+			feed(h, s[unix.NFTA_SET_NAME], s[unix.NFTA_SET_FLAGS], s[unix.NFTA_SET_KEY_TYPE], s[unix.NFTA_SET_KEY_LEN],
+				s[unix.NFTA_SET_DATA_TYPE], s[unix.NFTA_SET_DATA_LEN])
+		}
+	}
+	return hex.EncodeToString(h.Sum(nil))[:sealLength], nil
+}
+
+// feed hashes each part with its length before it, so that no two lists of parts hash alike.
+func feed(h hash.Hash, parts ...[]byte) {
+	for _, p := range parts {
+		// A hash's Write never fails.
+		_, _ = h.Write(binary.BigEndian.AppendUint32(nil, uint32(len(p))))
+		_, _ = h.Write(p)
+	}
+}
+
+// writeSeals seals both tables as they are now.
+func (b *nftBackend) writeSeals(ctx context.Context) error {
+	words := map[*nftFamily]string{}
+	for _, f := range b.families {
+		word, err := b.fingerprint(ctx, f)
+		if err != nil {
+			return fmt.Errorf("nftables: read back table %s %s: %w", f.word, ownTable, err)
+		}
+		words[f] = word
+	}
+	err := b.transact(func(c *nftables.Conn) error {
+		for _, f := range b.families {
+			key := make([]byte, unix.IFNAMSIZ)
+			copy(key, words[f])
+			if err := c.SetAddElements(f.seal, []nftables.SetElement{{Key: key}}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("nftables: seal the ruleset: %w", err)
+	}
+	return nil
+}

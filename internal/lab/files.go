@@ -1,0 +1,143 @@
+package lab
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// busConfig is a system bus where everybody may do everything: rights are not what the lab is about.
+const busConfig = `<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
+ "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
+<busconfig>
+  <listen>` + busAddress + `</listen>
+  <auth>EXTERNAL</auth>
+  <policy context="default">
+    <allow send_destination="*" eavesdrop="true"/>
+    <allow eavesdrop="true"/>
+    <allow own="*"/>
+    <allow user="*"/>
+  </policy>
+</busconfig>
+`
+
+// nmConfig keeps NetworkManager away from vifs and from devices that nobody gave a connection, and from
+// asking polkit, which is not there.
+const nmConfig = `[main]
+plugins=keyfile
+dhcp=internal
+no-auto-default=*
+auth-polkit=false
+
+[keyfile]
+path=` + nmDir + `
+unmanaged-devices=interface-name:vif*
+
+[logging]
+level=INFO
+
+[connectivity]
+enabled=false
+`
+
+// dhcpConnection is a connection that takes addresses and resolvers from the network.
+func dhcpConnection(s site) string {
+	return fmt.Sprintf(`[connection]
+id=%s
+type=ethernet
+interface-name=%s
+autoconnect=false
+
+[ipv4]
+method=auto
+may-fail=false
+
+[ipv6]
+method=disabled
+`, s.name, s.device)
+}
+
+// staticConnection is a connection whose address and resolvers the user wrote down. Unlike with DHCP, a
+// Reapply of it changes the resolvers without a moment in which there are none.
+func staticConnection(s site) string {
+	return fmt.Sprintf(`[connection]
+id=%s-static
+type=ethernet
+interface-name=%s
+autoconnect=false
+
+[ipv4]
+method=manual
+address1=%s/%d,%s
+dns=%s;%s;
+
+[ipv6]
+method=disabled
+`, s.name, s.device, s.netvm, s.prefix.Bits(), s.prefix.Addr(), s.resolvers[0], s.resolvers[1])
+}
+
+// vpnConnection stands for a VPN that takes DNS for itself: its negative priority excludes other resolvers.
+func vpnConnection(s site) string {
+	return fmt.Sprintf(`[connection]
+id=%s
+type=ethernet
+interface-name=%s
+autoconnect=false
+
+[ipv4]
+method=manual
+address1=%s/%d
+never-default=true
+dns=%s;
+dns-priority=-50
+
+[ipv6]
+method=disabled
+`, s.name, s.device, s.netvm, s.prefix.Bits(), s.resolvers[0])
+}
+
+// masqueradeNFT is what the netvm's base firewall would do for AppVMs.
+const masqueradeNFT = `
+table ip lab {
+	chain postrouting {
+		type nat hook postrouting priority srcnat; policy accept;
+		oifgroup 2 accept
+		oifname "lo" accept
+		masquerade
+	}
+}
+table ip6 lab {
+	chain postrouting {
+		type nat hook postrouting priority srcnat; policy accept;
+		oifgroup 2 accept
+		oifname "lo" accept
+		masquerade
+	}
+}
+`
+
+// netvmdConfig is the lab's netvmd.toml.
+func (v *NetVM) netvmdConfig() string {
+	virtual := make([]string, len(v.options.Virtual))
+	for i, a := range v.options.Virtual {
+		virtual[i] = strconv.Quote(a.String())
+	}
+	backend := string(v.options.Backend)
+	if strings.HasPrefix(backend, "iptables") {
+		backend = "iptables"
+	}
+	return fmt.Sprintf(`runtime_dir = %q
+
+[dns]
+virtual = [%s]
+
+[firewall]
+backend = %q
+
+[hooks]
+try_restart_units = []
+try_reload_units = []
+
+%s
+`, netvmdDir+"/run", strings.Join(virtual, ", "), backend, v.options.Config)
+}

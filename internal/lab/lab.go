@@ -1,0 +1,155 @@
+// Package lab builds a whole netvm on any Linux box, in namespaces: networks with real dnsmasq, a netvm with
+// a real D-Bus daemon, NetworkManager and netvmd of its own, and AppVMs that ask DNS. The end-to-end tests,
+// the benchmark and netvm-lab share it. Nothing of it is visible outside, and nothing is left behind: see
+// Enter, which a program calls before anything else here.
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"syscall"
+)
+
+// Backend names what writes the kernel's rules.
+type Backend string
+
+// The backends. The legacy one is iptables over the kernel's older interface, for machines that have it.
+const (
+	NFTables       Backend = "nftables"
+	IPTablesNFT    Backend = "iptables-nft"
+	IPTablesLegacy Backend = "iptables-legacy"
+)
+
+// Options of a lab. The zero value is a lab with nftables and without netvmd.
+type Options struct {
+	Netvmd  string       // path of the netvmd binary; "" = StartNetvmd cannot be called
+	Backend Backend      // "" = NFTables
+	Virtual []netip.Addr // the virtual DNS addresses that netvmd is told of; nil = the two IPv4 ones
+	Config  string       // more lines for netvmd.toml, after the lab's own; whole [tables] that are not there yet
+}
+
+// Virtual DNS addresses. The IPv4 ones are those of Qubes; IPv6 has no fixed ones yet, so these are free
+// addresses of the range that Qubes gives to AppVMs.
+var (
+	Virtual4 = []netip.Addr{addr("10.139.1.1"), addr("10.139.1.2")}
+	Virtual6 = []netip.Addr{addr("fd09:24ef:4179::a8b:101"), addr("fd09:24ef:4179::a8b:102")}
+)
+
+// Lab is a netvm with its networks and its AppVMs.
+type Lab struct {
+	NetVM    *NetVM
+	Home     *Network
+	Office   *Network
+	VPN      *Network
+	Work     *AppVM
+	Personal *AppVM
+}
+
+// New builds a lab: everything runs when it returns, but for netvmd, and NetworkManager has no connection up.
+// The program must have called Enter, and has one lab at a time. On an error what was built is closed again.
+func New(ctx context.Context, o Options) (*Lab, error) {
+	if _, err := os.Stat(realEtc); err != nil {
+		return nil, errors.New("lab: not in namespaces of its own: Enter was not called")
+	}
+	if o.Backend == "" {
+		o.Backend = NFTables
+	}
+	if o.Virtual == nil {
+		o.Virtual = Virtual4
+	}
+	if err := requireTools(o.Backend); err != nil {
+		return nil, err
+	}
+	for _, dir := range []string{hostsDir, logDir, nmDir, netvmdDir} {
+		// What a lab before this one, in the same program, left there.
+		if err := os.RemoveAll(dir); err != nil {
+			return nil, fmt.Errorf("lab: %w", err)
+		}
+	}
+	l := &Lab{}
+	if err := l.build(ctx, o); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return l, nil
+}
+
+func (l *Lab) build(ctx context.Context, o Options) error {
+	var err error
+	if l.NetVM, err = newNetVM(o); err != nil {
+		return err
+	}
+	for _, n := range []struct {
+		at   **Network
+		site site
+	}{{&l.Home, homeSite}, {&l.Office, officeSite}, {&l.VPN, vpnSite}} {
+		if *n.at, err = newNetwork(ctx, n.site, l.NetVM.Host); err != nil {
+			return err
+		}
+	}
+	for _, a := range []struct {
+		at   **AppVM
+		plan appPlan
+	}{{&l.Work, workPlan}, {&l.Personal, personalPlan}} {
+		if *a.at, err = newAppVM(a.plan, l.NetVM); err != nil {
+			return err
+		}
+	}
+	if err := l.NetVM.masquerade(ctx); err != nil {
+		return err
+	}
+	if err := l.NetVM.StartBus(ctx); err != nil {
+		return err
+	}
+	return l.NetVM.StartNetworkManager(ctx)
+}
+
+// Hosts returns all machines of the lab.
+func (l *Lab) Hosts() []*Host {
+	var hosts []*Host
+	if l.NetVM != nil {
+		hosts = append(hosts, l.NetVM.Host)
+	}
+	for _, n := range []*Network{l.Home, l.Office, l.VPN} {
+		if n != nil {
+			hosts = append(hosts, n.Host)
+		}
+	}
+	for _, a := range []*AppVM{l.Work, l.Personal} {
+		if a != nil {
+			hosts = append(hosts, a.Host)
+		}
+	}
+	return hosts
+}
+
+// Close ends every daemon of the lab and its hosts. (Were it not called, the end of the program would do
+// the same: see Enter.)
+func (l *Lab) Close() error {
+	ctx := context.Background()
+	var errs []error
+	if l.NetVM != nil {
+		l.NetVM.closeBusClient()
+		errs = append(errs, l.NetVM.netvmd.Stop(ctx, syscall.SIGTERM))
+		// SIGKILL: a NetworkManager that is asked to end first takes its connections down, one by one.
+		errs = append(errs, l.NetVM.nm.Stop(ctx, syscall.SIGKILL), l.NetVM.bus.Stop(ctx, syscall.SIGKILL))
+	}
+	for _, n := range []*Network{l.Home, l.Office, l.VPN} {
+		if n == nil {
+			continue
+		}
+		errs = append(errs, n.dhcp.Stop(ctx, syscall.SIGKILL))
+		for _, p := range n.servers {
+			errs = append(errs, p.Stop(ctx, syscall.SIGKILL))
+		}
+	}
+	for _, h := range l.Hosts() {
+		h.close()
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("lab: close: %w", err)
+	}
+	return nil
+}

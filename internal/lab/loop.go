@@ -1,0 +1,151 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// maxSamples bounds what a Loop remembers: at 3000 queries a second, about a minute.
+const maxSamples = 200_000
+
+// Sample is one query of a Loop and what became of it.
+type Sample struct {
+	Answer
+	Err error // as Ask returns it
+}
+
+// Loop asks one DNS server again and again, one query at a time, until it is stopped.
+type Loop struct {
+	cancel context.CancelFunc
+	ended  chan struct{}
+
+	mu      sync.Mutex
+	samples []Sample
+	changed chan struct{} // closed and renewed with each sample
+}
+
+// AskLoop starts a Loop. A pause of 0 asks as fast as answers come.
+func (h *Host) AskLoop(ctx context.Context, server netip.Addr, q Question, pause time.Duration) *Loop {
+	ctx, cancel := context.WithCancel(ctx)
+	l := &Loop{cancel: cancel, ended: make(chan struct{}), changed: make(chan struct{})}
+	go func() {
+		defer close(l.ended)
+		for l.add(h.sample(ctx, server, q)) {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(pause):
+			}
+		}
+	}()
+	return l
+}
+
+func (h *Host) sample(ctx context.Context, server netip.Addr, q Question) Sample {
+	// A query that was sent is waited for, also when the loop is stopped meanwhile: it counts.
+	a, err := h.Ask(context.WithoutCancel(ctx), server, q)
+	return Sample{a, err}
+}
+
+func (l *Loop) add(s Sample) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.samples = append(l.samples, s)
+	close(l.changed)
+	l.changed = make(chan struct{})
+	return len(l.samples) < maxSamples
+}
+
+// Stop waits for the query under way and returns every sample. Stopping twice is harmless.
+func (l *Loop) Stop() []Sample {
+	l.cancel()
+	<-l.ended
+	return l.samples
+}
+
+// Await returns the first sample, of a query that was sent at or after since, that satisfies holds.
+func (l *Loop) Await(ctx context.Context, since time.Time, holds func(Sample) bool) (Sample, error) {
+	for next := 0; ; {
+		l.mu.Lock()
+		fresh, changed := l.samples[next:], l.changed
+		l.mu.Unlock()
+		for _, s := range fresh {
+			if !s.Asked.Before(since) && holds(s) {
+				return s, nil
+			}
+		}
+		next += len(fresh)
+		select {
+		case <-changed:
+		case <-l.ended:
+			return Sample{}, errors.New("the loop ended before the awaited answer")
+		case <-ctx.Done():
+			return Sample{}, fmt.Errorf("the awaited answer never came: %w", ctx.Err())
+		}
+	}
+}
+
+// Tally counts what became of a loop's queries.
+type Tally struct {
+	Asked   int
+	By      map[netip.Addr]int // answered by whom
+	Lost    int                // no answer in time
+	Refused int
+	Failed  int   // anything else
+	Failure error // the first of those
+	Slowest time.Duration
+}
+
+// Count makes the tally of samples.
+func Count(samples []Sample) Tally {
+	t := Tally{Asked: len(samples), By: map[netip.Addr]int{}}
+	for _, s := range samples {
+		switch {
+		case s.Err == nil:
+			t.By[s.Who]++
+			t.Slowest = max(t.Slowest, s.Took)
+		case errors.Is(s.Err, ErrTimeout):
+			t.Lost++
+		case errors.Is(s.Err, ErrRefused):
+			t.Refused++
+		default:
+			t.Failed++
+			if t.Failure == nil {
+				t.Failure = s.Err
+			}
+		}
+	}
+	return t
+}
+
+// Epoch is a stretch of time in which one resolver was the target.
+type Epoch struct {
+	From     time.Time // the earliest moment at which the kernel may have translated to it
+	Until    time.Time // the latest moment; the zero Time = still
+	Resolver netip.Addr
+}
+
+// Strangers returns the samples that were answered by a resolver that was not the target at any moment
+// between question and answer.
+func Strangers(samples []Sample, epochs []Epoch) []Sample {
+	var strangers []Sample
+	for _, s := range samples {
+		if s.Err == nil && !expected(s, epochs) {
+			strangers = append(strangers, s)
+		}
+	}
+	return strangers
+}
+
+func expected(s Sample, epochs []Epoch) bool {
+	for _, e := range epochs {
+		if e.Resolver == s.Who && !s.Asked.Add(s.Took).Before(e.From) && (e.Until.IsZero() || !s.Asked.After(e.Until)) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,109 @@
+package plan
+
+import (
+	"fmt"
+	"net/netip"
+
+	"netvmd/internal/netvm"
+)
+
+// Where resolvers come from. The strings are those of dns.source in netvmd.toml and of the D-Bus property
+// DnsSource.
+const (
+	Auto           = "auto"
+	Config         = "config"
+	Resolved       = "resolved"
+	ResolvConf     = "resolv.conf"
+	NetworkManager = "networkmanager"
+)
+
+// choose picks the source and returns its resolvers, not filtered yet.
+func choose(in Inputs) Decision {
+	v := in.View
+	if len(in.Configured) > 0 {
+		return Decision{Source: Config, Reason: "dns.servers is set in the configuration", Servers: plain(in.Configured)}
+	}
+	switch in.Source {
+	case Resolved:
+		return fromResolved(v, "dns.source asks for systemd-resolved")
+	case ResolvConf:
+		return fromFile(v, "dns.source asks for "+v.ResolvConf.Path)
+	case NetworkManager:
+		return fromNetworkManager(v, "dns.source asks for NetworkManager")
+	}
+	switch {
+	case v.Resolved.Running:
+		return fromResolved(v, "systemd-resolved is running")
+	case v.ResolvConf.Owner == netvm.ResolvConfOther && len(v.ResolvConf.Servers) > 0:
+		return fromFile(v, v.ResolvConf.Path+" was written by another program than NetworkManager and systemd-resolved")
+	default:
+		return fromNetworkManager(v, "no other source applies")
+	}
+}
+
+// fromResolved takes the global servers alone where there are any, else those of the links: mixing the two sends
+// the queries of one VPN's users to another network's servers.
+func fromResolved(v netvm.View, why string) Decision {
+	d := Decision{Source: Resolved, Reason: why}
+	if !v.Resolved.Running {
+		d.Reason += "; it is not running"
+	}
+	var links []netvm.Resolver
+	for _, s := range v.Resolved.Servers {
+		if s.Link == 0 {
+			d.Servers = append(d.Servers, s.Resolver)
+		} else {
+			links = append(links, s.Resolver)
+		}
+	}
+	switch {
+	case len(d.Servers) > 0 && len(links) > 0:
+		d.Reason += "; its global servers exclude those of links"
+	case len(d.Servers) == 0:
+		d.Servers = links
+	}
+	return d
+}
+
+func fromFile(v netvm.View, why string) Decision {
+	d := Decision{Source: ResolvConf, Reason: why, Servers: plain(v.ResolvConf.Servers)}
+	if v.ResolvConf.Owner == netvm.ResolvConfAbsent {
+		d.Reason += "; the file is not there"
+	}
+	return d
+}
+
+// fromNetworkManager takes the entries in NetworkManager's own order. Where the best priority is negative, only
+// entries of just that priority count: this is how a VPN claims all DNS for itself (nm-settings, dns-priority).
+func fromNetworkManager(v netvm.View, why string) Decision {
+	d := Decision{Source: NetworkManager, Reason: why}
+	if !v.NetworkManager.Running {
+		d.Reason += "; it is not running, its last word counts"
+	}
+	best := int32(0)
+	for _, e := range v.NetworkManager.Entries {
+		best = min(best, e.Priority)
+	}
+	excluded := 0
+	for _, e := range v.NetworkManager.Entries {
+		if best < 0 && e.Priority != best {
+			excluded++
+			continue
+		}
+		for _, a := range e.Servers {
+			d.Servers = append(d.Servers, netvm.Resolver{Addr: a, Interface: e.Interface})
+		}
+	}
+	if excluded > 0 {
+		d.Reason += fmt.Sprintf("; the negative dns-priority %d excludes %d other entries", best, excluded)
+	}
+	return d
+}
+
+func plain(addrs []netip.Addr) []netvm.Resolver {
+	out := make([]netvm.Resolver, len(addrs))
+	for i, a := range addrs {
+		out[i] = netvm.Resolver{Addr: a}
+	}
+	return out
+}

@@ -1,0 +1,69 @@
+#!/bin/sh
+# Installs what the lab and the tests run, with apt or dnf. A machine that has everything is left alone, and no
+# service is started or enabled: the lab runs daemons of its own.
+set -eu
+
+need() { command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ]; }
+
+missing=
+for program in NetworkManager nmcli dnsmasq dbus-daemon nft iptables-nft iptables-legacy ip conntrack gcc git make; do
+	need "$program" || missing="$missing $program"
+done
+# The real systemd-resolved. Debian's package would take over /etc/resolv.conf, so there it is only unpacked.
+resolved=
+for path in /usr/lib/systemd/systemd-resolved /lib/systemd/systemd-resolved bin/resolved/lib/systemd/systemd-resolved \
+	bin/resolved/usr/lib/systemd/systemd-resolved; do
+	[ -x "$path" ] && resolved=$path
+done
+go_new_enough() {
+	need go && [ "$(printf '%s\n' 1.23 "$(go env GOVERSION | sed 's/^go//')" | sort -V | head -n 1)" = 1.23 ]
+}
+go_new_enough || missing="$missing go"
+[ -n "$resolved" ] || missing="$missing systemd-resolved"
+[ -n "$missing" ] || exit 0
+
+if [ "$(id -u)" != 0 ]; then
+	echo "missing:$missing. Run this as root (sudo) to have them installed." >&2
+	exit 1
+fi
+echo "installing for$missing"
+
+if command -v apt-get >/dev/null 2>&1; then
+	export DEBIAN_FRONTEND=noninteractive
+	apt-get update -q
+	# As long as this file says 101, packages start no service (invoke-rc.d, policy-rc.d).
+	policy=/usr/sbin/policy-rc.d
+	fresh_nm=no
+	need NetworkManager || fresh_nm=yes
+	if [ ! -e "$policy" ]; then
+		trap 'rm -f "$policy"' EXIT INT TERM
+		printf '#!/bin/sh\nexit 101\n' >"$policy"
+		chmod 755 "$policy"
+	fi
+	apt-get install -qy --no-install-recommends network-manager dnsmasq-base dbus nftables iptables iproute2 \
+		conntrack gcc libc6-dev git make
+	if [ "$fresh_nm" = yes ] && command -v systemctl >/dev/null 2>&1; then
+		# This machine's network is not ours to manage at the next boot.
+		systemctl disable -q NetworkManager.service NetworkManager-wait-online.service NetworkManager-dispatcher.service
+	fi
+	go_new_enough || apt-get install -qy --no-install-recommends golang-go
+	if [ -z "$resolved" ]; then
+		unpack=$(mktemp -d)
+		chmod 755 "$unpack"
+		(cd "$unpack" && apt-get download -q systemd-resolved)
+		mkdir -p bin/resolved
+		dpkg-deb -x "$unpack"/systemd-resolved_*.deb bin/resolved
+		rm -r "$unpack"
+	fi
+elif command -v dnf >/dev/null 2>&1; then
+	dnf install -qy NetworkManager dnsmasq dbus-daemon nftables iptables-nft iptables-legacy iproute conntrack-tools \
+		systemd-resolved gcc git make golang
+else
+	echo "neither apt-get nor dnf is here: install what has these programs:$missing" >&2
+	exit 1
+fi
+
+if ! go_new_enough; then
+	echo "Go 1.23 or newer is needed, and this distribution has none: install it from its backports or from the Go project" >&2
+	exit 1
+fi
