@@ -227,6 +227,8 @@ func TestFlowsMasqueradedWithALostAddressAreDead(t *testing.T) {
 	}
 }
 
+// BenchmarkApply changes all targets. Its goroutine is bound to the thread that is in the namespace, so each wait for
+// netlink costs two switches of threads that the daemon, which is not bound, has not: there, two targets took 0.4 ms.
 func BenchmarkApply(bench *testing.B) {
 	for name, open := range backends {
 		bench.Run(name, func(bench *testing.B) {
