@@ -45,7 +45,7 @@ func withProgram(m *testing.M) int {
 
 const (
 	// patience bounds a lab's whole life: every wait in it is for an event and ends when the event comes.
-	patience = 4 * time.Minute
+	patience = 90 * time.Second
 )
 
 var none netip.Addr
@@ -68,6 +68,10 @@ func open(t *testing.T, o lab.Options) *scene {
 	}
 	s := &scene{Lab: l, t: t, ctx: ctx}
 	t.Cleanup(func() {
+		if t.Failed() {
+			out, err := l.NetVM.Run(context.Background(), "sh", "-c", "nmcli -t device; nmcli device show; nmcli connection; cat /etc/resolv.conf")
+			t.Logf("NetworkManager says (%v):\n%s", err, out)
+		}
 		if err := l.Close(); err != nil {
 			t.Error(err)
 		}
@@ -80,6 +84,7 @@ func open(t *testing.T, o lab.Options) *scene {
 		}
 		if t.Failed() {
 			t.Logf("netvmd's log:\n%s", logs["netvmd"])
+			t.Logf("NetworkManager's log:\n%s", logs["NetworkManager"])
 		}
 		if err := lab.ClearLogs(); err != nil {
 			t.Error(err)
@@ -138,6 +143,13 @@ func (s *scene) leads(targets ...netip.Addr) lab.Report {
 	r := s.await(targets...)
 	s.reaches(targets...)
 	return r
+}
+
+// state waits until netvmd says that this is how far the netvm gets.
+func (s *scene) state(want string) {
+	s.t.Helper()
+	_, err := s.NetVM.Await(s.ctx, func(r lab.Report) bool { return r.State == want })
+	s.must(err)
 }
 
 // configure rewrites netvmd.toml for a daemon that is started or reloaded next.
