@@ -1,11 +1,14 @@
 package nmhook
 
 import (
+	"fmt"
 	"log/slog"
 	"reflect"
 	"slices"
+	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"netvmd/internal/netvm"
 )
@@ -89,10 +92,10 @@ func (b *board) putBack(s source, p pending) {
 // kickOnly has a source read although no signal waits for the answer.
 func (b *board) kickOnly(s source) { b.mark(s, pending{}) }
 
+// markAll makes every source dirty. A signal that does counts for each: which of them differs is not known yet.
 func (b *board) markAll(p pending) {
 	for s := source(0); s < readSources; s++ {
 		b.mark(s, p)
-		p.signals = 0 // one signal is counted once, whatever it makes dirty
 	}
 }
 
@@ -141,6 +144,7 @@ func (b *board) publishLocked(s source, answered pending, faults []string, chang
 	}
 	different := !reflect.DeepEqual(next, b.view)
 	b.view = next
+	faults = sentences(faults)
 	if !slices.Equal(b.faults[s], faults) {
 		b.logFaults(s, b.faults[s], faults)
 		b.faults[s] = faults
@@ -159,6 +163,34 @@ func (b *board) publishLocked(s source, answered pending, faults []string, chang
 		b.settled[s] = true
 	}
 	b.offerLocked()
+}
+
+// maxFault bounds a fault, in bytes, maxFaults their number for each source.
+const (
+	maxFault  = 400
+	maxFaults = 16
+)
+
+// sentences makes each fault one short line of valid text, whatever a service has put into its error message.
+func sentences(faults []string) []string {
+	if len(faults) > maxFaults {
+		more := fmt.Sprintf("%d more faults of this source", len(faults)-maxFaults)
+		faults = append(slices.Clone(faults[:maxFaults]), more)
+	}
+	out := make([]string, 0, len(faults))
+	for _, f := range faults {
+		f = strings.Map(func(r rune) rune {
+			if unicode.IsControl(r) {
+				return ' '
+			}
+			return r
+		}, f)
+		if len(f) > maxFault {
+			f = f[:maxFault] + "…"
+		}
+		out = append(out, strings.ToValidUTF8(f, "\uFFFD"))
+	}
+	return out
 }
 
 func (b *board) logFaults(s source, old, now []string) {
@@ -200,6 +232,16 @@ func (b *board) giveUpWaiting() {
 			b.log.Warn("source is silent, going on without it", "source", source(s), "timeout", firstReadTimeout)
 			b.settled[s] = true
 		}
+	}
+	b.offerLocked()
+}
+
+// settle notes that sources are absent, so that the first token does not wait for them.
+func (b *board) settle(sources ...source) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, s := range sources {
+		b.settled[s] = true
 	}
 	b.offerLocked()
 }

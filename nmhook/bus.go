@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"sync"
 	"time"
@@ -40,25 +41,37 @@ type busFollower struct {
 
 // run follows until ctx ends.
 func (f *busFollower) run(ctx context.Context) {
+	var socket *socketWatch // while the bus is away
+	defer func() { socket.close(f.log) }()
 	backoff := backoffMin
 	for ctx.Err() == nil {
-		began := time.Now()
-		err := f.session(ctx)
+		connected, err := f.session(ctx)
 		if ctx.Err() != nil {
 			return
 		}
-		if time.Since(began) > backoffMax {
+		if connected {
 			backoff = backoffMin
+			socket.close(f.log)
+			socket = nil
 		}
-		fault := fmt.Sprintf("the system bus is away, what it said last stays in force: %v", err)
-		f.board.publish(sourceBus, pending{}, []string{fault}, nil)
-		pause := time.NewTimer(backoff)
-		select {
-		case <-ctx.Done():
-		case <-pause.C:
+		f.away(err)
+		if socket == nil {
+			socket = watchBusSocket(f.log)
 		}
-		pause.Stop()
-		backoff = min(2*backoff, backoffMax)
+		if socket.pause(ctx, backoff) {
+			backoff = backoffMin // it may not be listening yet
+		} else {
+			backoff = min(2*backoff, backoffMax)
+		}
+	}
+}
+
+// away says that what is known is the bus's last word.
+func (f *busFollower) away(err error) {
+	fault := fmt.Sprintf("the system bus is away, what it said last stays in force: %v", err)
+	f.board.publish(sourceBus, pending{}, []string{fault}, nil)
+	if errors.Is(err, fs.ErrNotExist) { // not even a socket: nothing to wait for with the first view
+		f.board.settle(sourceNMDNS, sourceUplinks, sourceResolved)
 	}
 }
 
@@ -76,11 +89,12 @@ type session struct {
 
 var errBusClosed = errors.New("the connection was closed")
 
-// session connects, reads everything and follows until the connection or ctx ends.
-func (f *busFollower) session(ctx context.Context) error {
+// session connects, reads everything and follows until the connection or ctx ends. It tells whether there was
+// a bus that answered.
+func (f *busFollower) session(ctx context.Context) (connected bool, err error) {
 	conn, err := connect(ctx)
 	if err != nil {
-		return err
+		return false, err
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	s := &session{board: f.board, log: f.log, conn: conn, nm: &f.nm,
@@ -96,7 +110,7 @@ func (f *busFollower) session(ctx context.Context) error {
 	signals := make(chan *godbus.Signal, 64)
 	conn.Signal(signals)
 	if err := s.subscribe(ctx); err != nil {
-		return err
+		return false, err
 	}
 	f.board.publish(sourceBus, pending{}, nil, nil)
 	for _, read := range []*reader{s.dnsReader(), s.uplinksReader(), s.resolvedReader()} {
@@ -109,10 +123,10 @@ func (f *busFollower) session(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return true, ctx.Err()
 		case signal, open := <-signals:
 			if !open {
-				return errBusClosed
+				return true, errBusClosed
 			}
 			s.dispatch(signal, time.Now())
 		}

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -24,7 +25,7 @@ type fileFollower struct {
 	board   *board
 	log     *slog.Logger
 	watches *watches
-	known   bool // a good value was read before
+	known   known
 }
 
 func newFileFollower(path string, b *board, log *slog.Logger) (*fileFollower, error) {
@@ -70,23 +71,20 @@ func (f *fileFollower) run(ctx context.Context) error {
 // read watches the chain as it is now, then reads: what changes later makes the file dirty again.
 func (f *fileFollower) read() error {
 	asked, _ := f.board.collect(sourceResolvConf)
-	target, err := f.watches.arm()
-	if err != nil {
+	if err := f.watches.arm(); err != nil {
 		return err
 	}
-	rc, err := readResolvConf(f.path, target)
-	faults := lines(err)
-	if err != nil && f.known {
-		f.board.publish(sourceResolvConf, asked, faults, nil) // what was good before stays
-		return nil
+	rc, bad := readResolvConf(f.path)
+	change := func(v *netvm.View) { v.ResolvConf = rc }
+	if f.known.keep(bad != nil) {
+		change = nil
 	}
-	f.known = err == nil
-	f.board.publish(sourceResolvConf, asked, faults, func(v *netvm.View) { v.ResolvConf = rc })
+	f.board.publish(sourceResolvConf, asked, lines(bad), change)
 	return nil
 }
 
 // readResolvConf reads the file in whole. A file that is not there is no error.
-func readResolvConf(path, target string) (netvm.ResolvConf, error) {
+func readResolvConf(path string) (netvm.ResolvConf, error) {
 	absent := netvm.ResolvConf{Path: path, Owner: netvm.ResolvConfAbsent}
 	// O_NONBLOCK: opening a FIFO that somebody put there must not wait for a writer.
 	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
@@ -110,6 +108,13 @@ func readResolvConf(path, target string) (netvm.ResolvConf, error) {
 	}
 	if len(content) > maxResolvConf {
 		return absent, fmt.Errorf("%s is larger than %d bytes", path, maxResolvConf)
+	}
+	target, err := filepath.EvalSymlinks(path)
+	if errors.Is(err, fs.ErrNotExist) { // deleted while it was read
+		return absent, nil
+	}
+	if err != nil {
+		return absent, fmt.Errorf("follow the symlinks of resolv.conf: %w", err)
 	}
 	return parseResolvConf(path, target, string(content))
 }

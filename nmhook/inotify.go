@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -63,34 +64,21 @@ func newWatches(path string) (*watches, error) {
 	return &watches{path: path, fd: fd, inbox: os.NewFile(uintptr(fd), "inotify")}, nil
 }
 
-// arm watches the chain as it is now, and returns where it ends. A name that appears between the walk and the
-// watch would be missed: so the chain is walked again until it was the same twice.
-func (w *watches) arm() (target string, err error) {
+// arm watches the chain as it is now. A name that appears between the walk and the watch would be missed: so
+// the chain is walked again until it was the same twice.
+func (w *watches) arm() error {
 	var last []link
 	for range maxArms {
 		chain, target := walk(w.path)
-		if sameChain(chain, last) {
-			return target, nil
+		if slices.Equal(chain, last) {
+			return nil
 		}
 		if err := w.watch(chain, target); err != nil {
-			return target, err
+			return err
 		}
 		last = chain
 	}
-	_, target = walk(w.path)
-	return target, nil
-}
-
-func sameChain(a, b []link) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i := range a {
-		if a[i] != b[i] {
-			return false
-		}
-	}
-	return true
+	return nil
 }
 
 // walk follows symlinks from path. Where a folder does not exist, the step is the name of what is missing in
@@ -108,7 +96,11 @@ func walk(path string) (chain []link, target string) {
 			return chain, path
 		}
 		if !filepath.IsAbs(to) {
-			to = filepath.Join(filepath.Dir(path), to)
+			// The kernel counts ".." from where the folder really is.
+			if real, err := filepath.EvalSymlinks(folder); err == nil {
+				folder = real
+			}
+			to = filepath.Join(folder, to)
 		}
 		path = filepath.Clean(to)
 	}

@@ -47,7 +47,7 @@ func askOnce[T any](ctx context.Context, read func(context.Context) (T, error)) 
 			}
 			answered <- a
 		}()
-		conn, err := godbus.SystemBus()
+		conn, err := godbus.SystemBus() //nolint:forbidigo // to close what gonetworkmanager is about to use
 		if err != nil {
 			a.err = err
 			return

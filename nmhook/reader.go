@@ -15,6 +15,10 @@ const (
 	retryMax = 60 * time.Second
 )
 
+// quietFailures is how many refused reads in a row are not worth a fault: a service that is leaving the bus
+// refuses before its leaving is announced, and NetworkManager takes its name before it offers its objects.
+const quietFailures = 2
+
 // reading is what one read of a source gave.
 type reading struct {
 	change func(*netvm.View) // puts the value into a view
@@ -39,10 +43,8 @@ type reader struct {
 // run reads until ctx ends.
 func (r *reader) run(ctx context.Context) {
 	pause := retryMin
-	retry := time.NewTimer(0)
-	if !retry.Stop() {
-		<-retry.C
-	}
+	retry := time.NewTimer(pause)
+	retry.Stop()
 	defer retry.Stop()
 	for {
 		select {
@@ -51,6 +53,7 @@ func (r *reader) run(ctx context.Context) {
 		case <-r.board.kick[r.source]:
 		case <-retry.C:
 		}
+		retry.Stop()
 		if r.once(ctx) {
 			pause = retryMin
 			continue
@@ -73,8 +76,7 @@ func (r *reader) once(ctx context.Context) bool {
 	if err != nil {
 		r.failed++
 		r.log.Debug("read failed", "source", r.source, "error", err, "failed", r.failed)
-		if r.failed == 1 && limited.Err() == nil {
-			// A service that has just left the bus answers like this before its leaving is announced.
+		if r.failed <= quietFailures && limited.Err() == nil {
 			r.board.putBack(r.source, asked)
 			return false
 		}

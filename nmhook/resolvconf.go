@@ -98,12 +98,13 @@ func lines(err error) []string {
 	if err == nil {
 		return nil
 	}
-	var out []string
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		for _, e := range joined.Unwrap() {
-			out = append(out, e.Error())
-		}
-		return out
+	var joined interface{ Unwrap() []error }
+	if !errors.As(err, &joined) {
+		return []string{err.Error()}
 	}
-	return []string{err.Error()}
+	out := make([]string, 0, len(joined.Unwrap()))
+	for _, e := range joined.Unwrap() {
+		out = append(out, e.Error())
+	}
+	return out
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 
 	godbus "github.com/godbus/dbus/v5"
 	"golang.org/x/sys/unix"
@@ -44,7 +45,7 @@ func decodeResolved(value godbus.Variant, name func(index int) string) ([]netvm.
 		return nil, fmt.Errorf("%s is not a(iiay): %s", property, quoteVariant(value))
 	}
 	var bad []error
-	var servers []netvm.ResolvedServer
+	servers := slices.Grow([]netvm.ResolvedServer(nil), len(entries)) // nil if there are none
 	for i, entry := range entries {
 		server, err := decodeResolvedServer(entry)
 		if err != nil {

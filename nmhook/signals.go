@@ -109,7 +109,6 @@ func (s *session) fromNetworkManager(signal *godbus.Signal, p pending) {
 		s.carried(signal, p)
 	case signal.Path == nmPath && changes(signal, nmName, "Startup"):
 		s.board.mark(sourceNMDNS, p) // an empty configuration counts from now on
-		p.signals = 0
 		s.board.mark(sourceUplinks, p)
 	case strings.HasPrefix(string(signal.Path), string(nmPath)) && s.changesUplink(signal):
 		s.board.mark(sourceUplinks, p)
@@ -183,7 +182,6 @@ func (s *session) setOwner(name, owner string, p pending) {
 			s.nm.restarted()
 		}
 		s.board.mark(sourceNMDNS, p)
-		p.signals = 0
 		s.board.mark(sourceUplinks, p)
 	case resolvedName:
 		s.board.mark(sourceResolved, p)

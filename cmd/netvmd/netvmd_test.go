@@ -3,11 +3,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -42,14 +44,18 @@ func withProgram(m *testing.M) int {
 	return m.Run()
 }
 
-// patience bounds a whole test: every wait in it is for an event and ends when the event comes.
-const patience = 90 * time.Second
+const (
+	// patience bounds a lab's whole life: every wait in it is for an event and ends when the event comes.
+	patience = 90 * time.Second
+)
 
-// scene is a lab with a running netvmd, whose logs are shown when the test fails.
+var none netip.Addr
+
+// scene is a lab with a netvmd, whose log is shown when the test fails.
 type scene struct {
 	*lab.Lab
 	t   *testing.T
-	ctx context.Context //nolint:containedctx // of one test
+	ctx context.Context
 }
 
 func open(t *testing.T, o lab.Options) *scene {
@@ -63,59 +69,126 @@ func open(t *testing.T, o lab.Options) *scene {
 	}
 	s := &scene{Lab: l, t: t, ctx: ctx}
 	t.Cleanup(func() {
+		if t.Failed() {
+			out, err := l.NetVM.Run(context.Background(), "sh", "-c", "nmcli -t device; nmcli device show; nmcli connection; cat /etc/resolv.conf")
+			t.Logf("NetworkManager says (%v):\n%s", err, out)
+		}
 		if err := l.Close(); err != nil {
 			t.Error(err)
 		}
+		logs, err := lab.Logs()
+		if err != nil {
+			t.Error(err)
+		}
+		if strings.Contains(logs["netvmd"], "DATA RACE") {
+			t.Error("netvmd has a data race")
+		}
 		if t.Failed() {
-			logs, err := lab.Logs()
-			if err != nil {
-				t.Error(err)
-			}
 			t.Logf("netvmd's log:\n%s", logs["netvmd"])
+			t.Logf("NetworkManager's log:\n%s", logs["NetworkManager"])
+		}
+		if err := lab.ClearLogs(); err != nil {
+			t.Error(err)
 		}
 	})
 	return s
 }
 
-func (s *scene) start() {
+// with is the scene for a subtest.
+func (s *scene) with(t *testing.T) *scene { return &scene{s.Lab, t, s.ctx} }
+
+func (s *scene) must(err error) {
 	s.t.Helper()
-	if err := s.NetVM.StartNetvmd(s.ctx); err != nil {
+	if err != nil {
 		s.t.Fatal(err)
 	}
+}
+
+func (s *scene) start() {
+	s.t.Helper()
+	s.must(s.NetVM.StartNetvmd(s.ctx))
 }
 
 func (s *scene) nmcli(args ...string) {
 	s.t.Helper()
-	if err := s.NetVM.NMCLI(s.ctx, args...); err != nil {
-		s.t.Fatal(err)
-	}
+	s.must(s.NetVM.NMCLI(s.ctx, args...))
 }
 
+// await waits until netvmd says that each virtual address, in order, leads there; none = unserved.
 func (s *scene) await(targets ...netip.Addr) netvm.Status {
 	s.t.Helper()
 	r, err := s.NetVM.AwaitTargets(s.ctx, targets...)
-	if err != nil {
-		s.t.Fatal(err)
-	}
+	s.must(err)
 	return r
 }
 
-// asks checks which resolver answers an AppVM at a virtual address, over UDP and TCP.
-func (s *scene) asks(virtual, want netip.Addr) {
+// reaches checks which resolvers answer an AppVM at its virtual addresses, over UDP and TCP; none = refused.
+func (s *scene) reaches(want ...netip.Addr) {
 	s.t.Helper()
-	for _, q := range []lab.Question{{}, {TCP: true}} {
-		a, err := s.Work.Ask(s.ctx, virtual, q)
-		if err != nil || a.Who != want {
-			s.t.Errorf("%+v to %s: answered by %s, %v; want %s", q, virtual, a.Who, err, want)
+	for i, w := range want {
+		for _, q := range []lab.Question{{}, {TCP: true}} {
+			a, err := s.Work.Ask(s.ctx, lab.Virtual4[i], q)
+			switch {
+			case w == none && !errors.Is(err, lab.ErrRefused):
+				s.t.Errorf("%+v to %s: answered by %s, %v; want a refusal", q, lab.Virtual4[i], a.Who, err)
+			case w != none && (err != nil || a.Who != w):
+				s.t.Errorf("%+v to %s: answered by %s, %v; want %s", q, lab.Virtual4[i], a.Who, err, w)
+			}
 		}
 	}
 }
 
-func TestDHCPBringsResolvers(t *testing.T) {
-	s := open(t, lab.Options{})
-	s.start()
-	s.nmcli("connection", "up", "home")
-	s.await(s.Home.Resolvers[0], s.Home.Resolvers[1])
-	s.asks(lab.Virtual4[0], s.Home.Resolvers[0])
-	s.asks(lab.Virtual4[1], s.Home.Resolvers[1])
+// leads is await and reaches: what netvmd says is what an AppVM sees.
+func (s *scene) leads(targets ...netip.Addr) netvm.Status {
+	s.t.Helper()
+	r := s.await(targets...)
+	s.reaches(targets...)
+	return r
+}
+
+// state waits until netvmd says that this is how far the netvm gets.
+func (s *scene) state(want netvm.State) {
+	s.t.Helper()
+	_, err := s.NetVM.Await(s.ctx, func(r netvm.Status) bool { return r.State == want })
+	s.must(err)
+}
+
+// configure rewrites netvmd.toml for a daemon that is started or reloaded next.
+func (s *scene) configure(change func(text string) string) {
+	s.t.Helper()
+	text, err := os.ReadFile(s.NetVM.NetvmdConfig())
+	s.must(err)
+	s.must(os.WriteFile(s.NetVM.NetvmdConfig(), []byte(change(string(text))), 0o600))
+}
+
+// setDNS adds lines to the [dns] table.
+func setDNS(lines string) func(string) string {
+	return func(text string) string { return strings.Replace(text, "[dns]\n", "[dns]\n"+lines+"\n", 1) }
+}
+
+// awaitLog waits until a line of netvmd's log since the mark contains all the words.
+func (s *scene) awaitLog(mark int, words ...string) string {
+	s.t.Helper()
+	line, err := s.NetVM.Netvmd().AwaitLog(s.ctx, mark, words...)
+	s.must(err)
+	return line
+}
+
+var backends = []lab.Backend{lab.NFTables, lab.IPTablesNFT, lab.IPTablesLegacy}
+
+// overBackends runs a test in a lab of each backend.
+func overBackends(t *testing.T, test func(*scene)) {
+	for _, b := range backends {
+		t.Run(string(b), func(t *testing.T) { test(open(t, lab.Options{Backend: b})) })
+	}
+}
+
+// runProgram runs a program to its end and returns what it printed and its exit code.
+func runProgram(name string, args ...string) (out string, code int, err error) {
+	printed, err := exec.Command(name, args...).CombinedOutput()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return string(printed), exit.ExitCode(), nil
+	}
+	return string(printed), 0, err
 }

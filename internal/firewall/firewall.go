@@ -55,22 +55,26 @@ type Backend interface {
 // New returns the backend of that kind for the network namespace of the calling thread. With "auto" that is nftables
 // if the nft program is there and the kernel has nf_tables, else iptables.
 func New(ctx context.Context, kind string, log *slog.Logger) (Backend, error) {
-	switch kind {
-	case KindNFTables:
-		return newNFTables(ctx, log)
-	case KindIPTables:
-		return newIPTables(ctx, "", log)
-	case KindAuto:
-		nft, nftErr := newNFTables(ctx, log)
-		if nftErr == nil {
-			return nft, nil
+	var tried []error
+	if kind == KindNFTables || kind == KindAuto {
+		b, err := newNFTables(ctx, log)
+		if err == nil {
+			return b, nil
 		}
-		ipt, iptErr := newIPTables(ctx, "", log)
-		if iptErr == nil {
-			log.Info("firewall falls back to iptables", "reason", nftErr)
-			return ipt, nil
+		tried = append(tried, err)
+	}
+	if kind == KindIPTables || kind == KindAuto {
+		b, err := newIPTables(ctx, "", log)
+		if err == nil {
+			if len(tried) > 0 {
+				log.Info("firewall falls back to iptables", "reason", errors.Join(tried...))
+			}
+			return b, nil
 		}
-		return nil, fmt.Errorf("no firewall to work with: %w", errors.Join(nftErr, iptErr))
+		tried = append(tried, err)
+	}
+	if len(tried) > 0 {
+		return nil, fmt.Errorf("no firewall to work with: %w", errors.Join(tried...))
 	}
 	return nil, fmt.Errorf("firewall backend %q: want %s, %s or %s", kind, KindAuto, KindNFTables, KindIPTables)
 }

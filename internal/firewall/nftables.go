@@ -1,12 +1,12 @@
 package firewall
 
 import (
+	"bytes"
 	"context"
 	_ "embed"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"os/exec"
 	"strings"
 	"time"
@@ -207,13 +207,8 @@ func (b *nftBackend) replaceElements(ctx context.Context, state *nftState, want 
 	b.last = nil
 	err := b.transact(func(c *nftables.Conn) error {
 		for _, f := range b.families {
-			for _, v := range differing(state.table, want) {
-				if v.Is4() != f.v4 {
-					continue
-				}
-				if err := f.change(c, v, state.table[v], want[v]); err != nil {
-					return err
-				}
+			if err := f.change(c, state.table.family(f.v4), want.family(f.v4)); err != nil {
+				return err
 			}
 		}
 		return nil
@@ -252,29 +247,34 @@ func (b *nftBackend) transact(fill func(*nftables.Conn) error) error {
 	return err
 }
 
-// change adds to the batch what brings one virtual address from one entry to the other.
-func (f *nftFamily) change(c *nftables.Conn, v netip.Addr, was, now entry) error {
-	key := v.AsSlice()
-	steps := []struct {
-		set      *nftables.Set
-		was, now *nftables.SetElement
-	}{
-		{f.targets, targetElement(key, was), targetElement(key, now)},
-		{f.zones, zoneElement(key, was), zoneElement(key, now)},
-		{f.unserved, refusedElement(key, was), refusedElement(key, now)},
-	}
-	for _, s := range steps {
-		if s.was != nil && s.now != nil && string(s.was.Val) == string(s.now.Val) {
-			continue
-		}
-		if s.was != nil {
-			if err := c.SetDeleteElements(s.set, []nftables.SetElement{*s.was}); err != nil {
-				return fmt.Errorf("%s of %s: %w", v, s.set.Name, err)
+// change adds to the batch what brings our sets from one table to the other: a message for what goes from a set and
+// one for what comes, as each costs an answer of the kernel's.
+func (f *nftFamily) change(c *nftables.Conn, was, now table) error {
+	for _, s := range []struct {
+		set     *nftables.Set
+		element func(key []byte, e entry) *nftables.SetElement
+	}{{f.targets, targetElement}, {f.zones, zoneElement}, {f.unserved, refusedElement}} {
+		var gone, come []nftables.SetElement
+		for _, v := range differing(was, now) {
+			before, after := s.element(v.AsSlice(), was[v]), s.element(v.AsSlice(), now[v])
+			if before != nil && after != nil && bytes.Equal(before.Val, after.Val) {
+				continue
+			}
+			if before != nil {
+				gone = append(gone, *before)
+			}
+			if after != nil {
+				come = append(come, *after)
 			}
 		}
-		if s.now != nil {
-			if err := c.SetAddElements(s.set, []nftables.SetElement{*s.now}); err != nil {
-				return fmt.Errorf("%s to %s: %w", v, s.set.Name, err)
+		if len(gone) > 0 {
+			if err := c.SetDeleteElements(s.set, gone); err != nil {
+				return fmt.Errorf("delete from %s: %w", s.set.Name, err)
+			}
+		}
+		if len(come) > 0 {
+			if err := c.SetAddElements(s.set, come); err != nil {
+				return fmt.Errorf("add to %s: %w", s.set.Name, err)
 			}
 		}
 	}

@@ -1,7 +1,6 @@
 package firewall
 
 import (
-	"cmp"
 	"fmt"
 	"hash/fnv"
 	"io"
@@ -115,6 +114,6 @@ func (t table) sorted(v4 bool) []netip.Addr {
 			out = append(out, v)
 		}
 	}
-	slices.SortFunc(out, func(a, b netip.Addr) int { return cmp.Compare(a.Compare(b), 0) })
+	slices.SortFunc(out, netip.Addr.Compare)
 	return out
 }

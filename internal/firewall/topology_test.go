@@ -48,7 +48,7 @@ type topology struct {
 	t                      testing.TB
 	client, router, server netns.NsHandle
 	held                   chan struct{} // a resolver got a query whose answer it keeps
-	release                chan struct{} // closed: kept answers are sent
+	release                chan struct{} // each value sends one kept answer
 }
 
 func newTopology(t testing.TB) *topology {
@@ -177,7 +177,7 @@ func (n *topology) answerUDP(r netip.Addr, conn *net.UDPConn) {
 			return
 		}
 		answer := []byte(r.String() + " " + string(buffer[:size]))
-		if string(buffer[:size]) != "hold" {
+		if string(buffer[:size]) != "hold\n" {
 			_, _ = conn.WriteToUDPAddrPort(answer, from)
 			continue
 		}

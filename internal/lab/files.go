@@ -98,6 +98,10 @@ method=disabled
 
 // masqueradeNFT is what the netvm's base firewall would do for AppVMs.
 const masqueradeNFT = `
+add table ip lab
+delete table ip lab
+add table ip6 lab
+delete table ip6 lab
 table ip lab {
 	chain postrouting {
 		type nat hook postrouting priority srcnat; policy accept;

@@ -102,7 +102,7 @@ func (l *Lab) build(ctx context.Context, o Options) error {
 			return err
 		}
 	}
-	if err := l.NetVM.masquerade(ctx); err != nil {
+	if err := l.NetVM.Masquerade(ctx); err != nil {
 		return err
 	}
 	if err := l.NetVM.StartBus(ctx); err != nil {
@@ -136,7 +136,7 @@ func (l *Lab) Close() error {
 	ctx := context.Background()
 	var errs []error
 	if l.NetVM != nil {
-		errs = append(errs, l.NetVM.netvmd.Stop(ctx, syscall.SIGTERM))
+		errs = append(errs, l.NetVM.netvmd.Stop(ctx, syscall.SIGTERM), l.NetVM.resolved.Stop(ctx, syscall.SIGTERM))
 		l.NetVM.notices.close()
 		// SIGKILL: a NetworkManager that is asked to end first takes its connections down, one by one.
 		errs = append(errs, l.NetVM.nm.Stop(ctx, syscall.SIGKILL), l.NetVM.bus.Stop(ctx, syscall.SIGKILL))

@@ -29,8 +29,9 @@ type NetVM struct {
 	*Host
 	options Options
 
-	bus, nm, netvmd *Process
-	notices         *notices // what netvmd says; nil before its first start
+	bus, nm, netvmd, resolved *Process
+
+	notices *notices // what netvmd says; nil before its first start
 }
 
 // newNetVM makes the host, without its daemons.
@@ -191,15 +192,23 @@ func (v *NetVM) KillNetworkManager(ctx context.Context) error {
 	return v.nm.Stop(ctx, syscall.SIGKILL)
 }
 
-// masquerade hides AppVMs behind the netvm's address on the uplink.
-func (v *NetVM) masquerade(ctx context.Context) error {
+// Backend is what writes the kernel's rules in this lab.
+func (v *NetVM) Backend() Backend { return v.options.Backend }
+
+// Masquerade hides AppVMs behind the netvm's address on the uplink. It may be called again after somebody flushed
+// all rules.
+func (v *NetVM) Masquerade(ctx context.Context) error {
 	if v.options.Backend == NFTables {
 		_, err := v.RunInput(ctx, masqueradeNFT, "nft", "-f", "-")
 		return err
 	}
 	for _, tool := range []string{"iptables", "ip6tables"} {
 		for _, out := range []string{homeSite.device, officeSite.device, vpnSite.device} {
-			if _, err := v.Run(ctx, v.tool(tool), "-w", "5", "-t", "nat", "-A", "POSTROUTING", "-o", out, "-j", "MASQUERADE"); err != nil {
+			rule := []string{"POSTROUTING", "-o", out, "-j", "MASQUERADE"}
+			if _, err := v.Run(ctx, v.tool(tool), append([]string{"-w", "5", "-t", "nat", "-C"}, rule...)...); err == nil {
+				continue // it is there
+			}
+			if _, err := v.Run(ctx, v.tool(tool), append([]string{"-w", "5", "-t", "nat", "-A"}, rule...)...); err != nil {
 				return err
 			}
 		}

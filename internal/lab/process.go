@@ -30,6 +30,8 @@ type Process struct {
 	cmd  *exec.Cmd
 	done chan struct{} // closed when it has ended and its output is read
 	err  error         // valid after done
+
+	lines lines
 }
 
 // daemonCommand prepares a daemon. It lives until it is stopped, not only as long as the call that starts it.
@@ -84,6 +86,7 @@ func (p *Process) follow(out io.ReadCloser, log io.WriteCloser, ready string, se
 		line, err := lines.ReadString('\n')
 		// The log is on the lab's own tmpfs; were it full, the program must run on nevertheless.
 		_, _ = io.WriteString(log, line)
+		p.lines.add(line)
 		if seen != nil && ready != "" && strings.Contains(line, ready) {
 			close(seen)
 			seen = nil

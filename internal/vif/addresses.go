@@ -150,7 +150,7 @@ func listAddresses() ([]netip.Addr, error) {
 	if err != nil {
 		return nil, fmt.Errorf("dump the addresses over rtnetlink: %w", err)
 	}
-	var addrs []netip.Addr
+	addrs := make([]netip.Addr, 0, len(list))
 	for _, a := range list {
 		if addr, ok := netip.AddrFromSlice(a.IP); ok {
 			addrs = append(addrs, addr.Unmap())
