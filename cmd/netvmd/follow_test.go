@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"netvmd/internal/lab"
+	"netvmd/internal/netvm"
 )
 
 // The life of a netvm, over each backend: every step begins where the one before ended.
@@ -25,8 +26,8 @@ func TestAppVMDNSFollowsTheUplink(t *testing.T) {
 		})
 		step("DHCP brings two resolvers", func(s *scene) {
 			s.nmcli("connection", "up", "home")
-			if r := s.leads(h[0], h[1]); r.Source != "networkmanager" {
-				s.t.Errorf("source %s", r.Source)
+			if r := s.leads(h[0], h[1]); r.DNSSource != "networkmanager" {
+				s.t.Errorf("source %s", r.DNSSource)
 			}
 			s.state("online")
 		})
@@ -52,8 +53,8 @@ func TestAppVMDNSFollowsTheUplink(t *testing.T) {
 			s.nmcli("connection", "up", "vpn")
 			s.must(s.NetVM.SetResolvers(s.ctx, s.VPN.Device, netip.MustParseAddr("127.0.0.53"),
 				lab.Virtual4[1], s.Home.NetVM, h[1]))
-			if r := s.leads(h[1], h[1]); len(r.Servers) != 1 {
-				s.t.Errorf("usable are %q", r.Servers)
+			if r := s.leads(h[1], h[1]); len(r.DNSServers) != 1 {
+				s.t.Errorf("usable are %q", r.DNSServers)
 			}
 			s.nmcli("connection", "down", "vpn")
 		})
@@ -61,7 +62,7 @@ func TestAppVMDNSFollowsTheUplink(t *testing.T) {
 			s.must(s.Home.Announce(s.ctx))
 			s.nmcli("connection", "up", "home")
 			s.leads(none, none)
-			_, err := s.NetVM.Await(s.ctx, func(r lab.Report) bool { return len(r.Problems) == 1 })
+			_, err := s.NetVM.Await(s.ctx, func(r netvm.Status) bool { return len(r.Problems) == 1 })
 			s.must(err)
 			s.must(s.Home.Announce(s.ctx, h[2], h[0]))
 		})
@@ -147,7 +148,7 @@ func drift(s *scene) {
 	for _, attack := range attacks {
 		s.t.Run(attack, func(t *testing.T) {
 			s := s.with(t)
-			before, err := s.NetVM.Statistics(s.ctx)
+			before, err := s.NetVM.Status(s.ctx)
 			s.must(err)
 			mark := s.NetVM.Netvmd().LogLength()
 			_, err = s.NetVM.Run(s.ctx, "sh", "-c", attack)
@@ -155,9 +156,9 @@ func drift(s *scene) {
 			s.awaitLog(mark, "restored our rules")
 			s.must(s.NetVM.Masquerade(s.ctx)) // what the lab adds may have been flushed too
 			s.reaches(o[0], o[1])
-			after, err := s.NetVM.Statistics(s.ctx)
+			after, err := s.NetVM.Status(s.ctx)
 			s.must(err)
-			if after["applies"] != before["applies"] {
+			if after.Statistics.Applies != before.Statistics.Applies {
 				t.Errorf("a restoration counts as a change of targets")
 			}
 		})
@@ -199,19 +200,19 @@ func TestResolvConfOfAnotherProgram(t *testing.T) {
 		t.Fatalf("NetworkManager did not write resolv.conf: %q", ours)
 	}
 	s.must(s.NetVM.ReplaceFile("/etc/resolv.conf", []byte("# a VPN's script\nnameserver "+h[2].String()+"\n")))
-	if r := s.leads(h[2], h[2]); r.Source != "resolv.conf" {
-		t.Errorf("source %s: %s", r.Source, r.Reason)
+	if r := s.leads(h[2], h[2]); r.DNSSource != "resolv.conf" {
+		t.Errorf("source %s: %s", r.DNSSource, r.DNSReason)
 	}
 	// A malformed line is one problem that names it, and what was good before stays in force.
 	s.must(s.NetVM.ReplaceFile("/etc/resolv.conf", []byte("nameserver 192.0.2.300\nnameserver "+h[1].String()+"\n")))
-	_, err = s.NetVM.Await(s.ctx, func(r lab.Report) bool {
+	_, err = s.NetVM.Await(s.ctx, func(r netvm.Status) bool {
 		return len(r.Problems) == 1 && strings.Contains(r.Problems[0], "/etc/resolv.conf") && strings.Contains(r.Problems[0], "192.0.2.300")
 	})
 	s.must(err)
 	s.leads(h[2], h[2])
 	s.must(s.NetVM.ReplaceFile("/etc/resolv.conf", ours))
-	if r := s.leads(h[0], h[1]); r.Source != "networkmanager" || len(r.Problems) != 0 {
-		t.Errorf("source %s: %s; problems %q", r.Source, r.Reason, r.Problems)
+	if r := s.leads(h[0], h[1]); r.DNSSource != "networkmanager" || len(r.Problems) != 0 {
+		t.Errorf("source %s: %s; problems %q", r.DNSSource, r.DNSReason, r.Problems)
 	}
 }
 
@@ -228,14 +229,14 @@ func TestSystemdResolved(t *testing.T) {
 	s.must(err)
 	s.must(s.NetVM.StartResolved(s.ctx, resolved))
 	s.must(s.NetVM.SetLinkDNS(s.ctx, s.Home.Device, h[2]))
-	if r := s.leads(h[2], h[2]); r.Source != "resolved" {
-		t.Errorf("source %s: %s", r.Source, r.Reason)
+	if r := s.leads(h[2], h[2]); r.DNSSource != "resolved" {
+		t.Errorf("source %s: %s", r.DNSSource, r.DNSReason)
 	}
 	s.must(s.NetVM.SetLinkDNS(s.ctx, s.Home.Device, h[1], h[2]))
 	s.leads(h[1], h[2])
 	s.must(s.NetVM.StopResolved(s.ctx))
-	if r := s.leads(h[0], h[1]); r.Source != "networkmanager" {
-		t.Errorf("source %s: %s", r.Source, r.Reason)
+	if r := s.leads(h[0], h[1]); r.DNSSource != "networkmanager" {
+		t.Errorf("source %s: %s", r.DNSSource, r.DNSReason)
 	}
 }
 
@@ -262,8 +263,8 @@ func TestConfigurationIsReadAgainAndABadOneChangesNothing(t *testing.T) {
 	reload(func(text string) string {
 		return setDNS(`servers = ["` + h[2].String() + `"]`)(strings.Replace(text, bad+"\n", "", 1))
 	})
-	if r := s.leads(h[2], h[2]); r.Source != "config" {
-		t.Errorf("source %s: %s", r.Source, r.Reason)
+	if r := s.leads(h[2], h[2]); r.DNSSource != "config" {
+		t.Errorf("source %s: %s", r.DNSSource, r.DNSReason)
 	}
 
 	// At the start a bad configuration is one line and exit code 1, and the kernel stays as it is.
@@ -286,7 +287,7 @@ func TestOnDriftWarnLeavesWhatOthersChangedAndSaysIt(t *testing.T) {
 	s.leads(h[0], h[1])
 	_, err := s.NetVM.Run(s.ctx, "nft", "delete element ip netvmd dns-targets { 10.139.1.1 }")
 	s.must(err)
-	_, err = s.NetVM.Await(s.ctx, func(r lab.Report) bool {
+	_, err = s.NetVM.Await(s.ctx, func(r netvm.Status) bool {
 		return len(r.Problems) == 1 && strings.Contains(r.Problems[0], "10.139.1.1")
 	})
 	s.must(err)

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"netvmd/internal/lab"
+	"netvmd/internal/netvm"
 )
 
 // program is the netvmd under test, built with the race detector like the tests themselves.
@@ -114,7 +115,7 @@ func (s *scene) nmcli(args ...string) {
 }
 
 // await waits until netvmd says that each virtual address, in order, leads there; none = unserved.
-func (s *scene) await(targets ...netip.Addr) lab.Report {
+func (s *scene) await(targets ...netip.Addr) netvm.Status {
 	s.t.Helper()
 	r, err := s.NetVM.AwaitTargets(s.ctx, targets...)
 	s.must(err)
@@ -138,7 +139,7 @@ func (s *scene) reaches(want ...netip.Addr) {
 }
 
 // leads is await and reaches: what netvmd says is what an AppVM sees.
-func (s *scene) leads(targets ...netip.Addr) lab.Report {
+func (s *scene) leads(targets ...netip.Addr) netvm.Status {
 	s.t.Helper()
 	r := s.await(targets...)
 	s.reaches(targets...)
@@ -148,7 +149,7 @@ func (s *scene) leads(targets ...netip.Addr) lab.Report {
 // state waits until netvmd says that this is how far the netvm gets.
 func (s *scene) state(want string) {
 	s.t.Helper()
-	_, err := s.NetVM.Await(s.ctx, func(r lab.Report) bool { return r.State == want })
+	_, err := s.NetVM.Await(s.ctx, func(r netvm.Status) bool { return string(r.State) == want })
 	s.must(err)
 }
 

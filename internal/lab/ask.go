@@ -47,47 +47,54 @@ type Answer struct {
 // Ask sends one query from the host to a DNS server, without retries, and says which of the lab's resolvers
 // answered. The error is ErrRefused, ErrTimeout, or what else went wrong; Took is set with an error too.
 func (h *Host) Ask(ctx context.Context, server netip.Addr, q Question) (Answer, error) {
+	// A socket stays in the namespace where it was opened, whichever thread uses it later. To connect UDP never
+	// blocks; TCP waits for the other side, so it may not hold the host's thread.
+	in := h.Do
+	if q.TCP {
+		in = h.Go
+	}
+	a, err := ask(ctx, server, q, in)
+	if err != nil {
+		return a, fmt.Errorf("%s asks %s: %w", h.Name, server, err)
+	}
+	return a, nil
+}
+
+// Ask is Host.Ask from where the program runs.
+func Ask(ctx context.Context, server netip.Addr, q Question) (Answer, error) {
+	a, err := ask(ctx, server, q, func(f func() error) error { return f() })
+	if err != nil {
+		return a, fmt.Errorf("ask %s: %w", server, err)
+	}
+	return a, nil
+}
+
+// ask opens the socket by way of in.
+func ask(ctx context.Context, server netip.Addr, q Question, in func(func() error) error) (Answer, error) {
 	if q.Timeout == 0 {
 		q.Timeout = AskTimeout
 	}
 	ctx, cancel := context.WithTimeout(ctx, q.Timeout)
 	defer cancel()
+	network, dialer := "udp", net.Dialer{LocalAddr: &net.UDPAddr{Port: int(q.Port)}}
+	if q.TCP {
+		network, dialer = "tcp", net.Dialer{LocalAddr: &net.TCPAddr{Port: int(q.Port)}, Control: reuseAddress}
+	}
 	a := Answer{Asked: time.Now()}
-	conn, err := h.dial(ctx, server, q)
+	var conn net.Conn
+	err := in(func() (err error) {
+		conn, err = dialer.DialContext(ctx, network, netip.AddrPortFrom(server, 53).String())
+		return err
+	})
 	if err == nil {
 		defer func() { _ = conn.Close() }() // what was sent is answered or not
 		a.Who, err = exchange(ctx, conn, q.TCP)
 	}
 	a.Took = time.Since(a.Asked)
 	if err != nil {
-		return a, fmt.Errorf("%s asks %s: %w", h.Name, server, classify(err))
+		return a, classify(err)
 	}
 	return a, nil
-}
-
-// dial opens a socket in the host's network namespace; there it stays, whichever thread uses it later.
-func (h *Host) dial(ctx context.Context, server netip.Addr, q Question) (conn net.Conn, err error) {
-	to := netip.AddrPortFrom(server, 53).String()
-	if q.TCP {
-		err = h.Go(func() error {
-			dialer := net.Dialer{Control: reuseAddress}
-			if q.Port != 0 {
-				dialer.LocalAddr = &net.TCPAddr{Port: int(q.Port)}
-			}
-			conn, err = dialer.DialContext(ctx, "tcp", to)
-			return err
-		})
-		return conn, err
-	}
-	err = h.Do(func() error {
-		dialer := net.Dialer{}
-		if q.Port != 0 {
-			dialer.LocalAddr = &net.UDPAddr{Port: int(q.Port)}
-		}
-		conn, err = dialer.DialContext(ctx, "udp", to)
-		return err
-	})
-	return conn, err
 }
 
 // reuseAddress lets a TCP client take the same source port again at once.

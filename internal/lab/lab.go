@@ -25,10 +25,11 @@ const (
 
 // Options of a lab. The zero value is a lab with nftables and without netvmd.
 type Options struct {
-	Netvmd  string       // path of the netvmd binary; "" = StartNetvmd cannot be called
-	Backend Backend      // "" = NFTables
-	Virtual []netip.Addr // the virtual DNS addresses that netvmd is told of; nil = the two IPv4 ones
-	Config  string       // more lines for netvmd.toml, after the lab's own; whole [tables] that are not there yet
+	Netvmd   string       // path of the netvmd binary; "" = StartNetvmd cannot be called
+	Backend  Backend      // "" = NFTables
+	Virtual  []netip.Addr // the virtual DNS addresses that netvmd is told of; nil = the two IPv4 ones
+	LogLevel string       // of netvmd; "" = debug
+	Config   string       // more lines for netvmd.toml, after the lab's own; whole [tables] that are not there yet
 }
 
 // Virtual DNS addresses. The IPv4 ones are those of Qubes; IPv6 has no fixed ones yet, so these are free
@@ -68,6 +69,10 @@ func New(ctx context.Context, o Options) (*Lab, error) {
 		if err := os.RemoveAll(dir); err != nil {
 			return nil, fmt.Errorf("lab: %w", err)
 		}
+	}
+	// netvmd's client library and every program started from here find the lab's bus by it.
+	if err := os.Setenv("DBUS_SYSTEM_BUS_ADDRESS", busAddress); err != nil {
+		return nil, fmt.Errorf("lab: %w", err)
 	}
 	l := &Lab{}
 	if err := l.build(ctx, o); err != nil {
@@ -131,8 +136,8 @@ func (l *Lab) Close() error {
 	ctx := context.Background()
 	var errs []error
 	if l.NetVM != nil {
-		l.NetVM.closeBusClient()
 		errs = append(errs, l.NetVM.netvmd.Stop(ctx, syscall.SIGTERM), l.NetVM.resolved.Stop(ctx, syscall.SIGTERM))
+		l.NetVM.notices.close()
 		// SIGKILL: a NetworkManager that is asked to end first takes its connections down, one by one.
 		errs = append(errs, l.NetVM.nm.Stop(ctx, syscall.SIGKILL), l.NetVM.bus.Stop(ctx, syscall.SIGKILL))
 	}

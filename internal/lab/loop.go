@@ -18,7 +18,7 @@ type Sample struct {
 	Err error // as Ask returns it
 }
 
-// Loop asks one DNS server again and again, one query at a time, until it is stopped.
+// Loop asks one DNS server again and again until it is stopped.
 type Loop struct {
 	cancel context.CancelFunc
 	ended  chan struct{}
@@ -28,39 +28,63 @@ type Loop struct {
 	changed chan struct{} // closed and renewed with each sample
 }
 
-// AskLoop starts a Loop. A pause of 0 asks as fast as answers come.
-func (h *Host) AskLoop(ctx context.Context, server netip.Addr, q Question, pause time.Duration) *Loop {
+// AskLoop starts a Loop. With every = 0 it asks one query at a time, as fast as answers come; else it asks at
+// that interval, whether earlier queries were answered or not, so that one lost answer hides nothing.
+func (h *Host) AskLoop(ctx context.Context, server netip.Addr, q Question, every time.Duration) *Loop {
 	ctx, cancel := context.WithCancel(ctx)
 	l := &Loop{cancel: cancel, ended: make(chan struct{}), changed: make(chan struct{})}
+	// A query that was sent is waited for, also when the loop is stopped meanwhile: it counts.
+	one := func() bool {
+		a, err := h.Ask(context.WithoutCancel(ctx), server, q)
+		return l.add(Sample{a, err})
+	}
 	go func() {
 		defer close(l.ended)
-		for l.add(h.sample(ctx, server, q)) {
-			select {
-			case <-ctx.Done():
-				return
-			case <-time.After(pause):
+		if every == 0 {
+			for ctx.Err() == nil && one() {
 			}
+			return
 		}
+		askAtInterval(ctx, every, one)
 	}()
 	return l
 }
 
-func (h *Host) sample(ctx context.Context, server netip.Addr, q Question) Sample {
-	// A query that was sent is waited for, also when the loop is stopped meanwhile: it counts.
-	a, err := h.Ask(context.WithoutCancel(ctx), server, q)
-	return Sample{a, err}
+// askAtInterval starts one at each tick and, when ctx has ended, waits for those under way.
+func askAtInterval(ctx context.Context, every time.Duration, one func() bool) {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	var underWay sync.WaitGroup
+	defer underWay.Wait()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			underWay.Add(1)
+			go func() {
+				defer underWay.Done()
+				one()
+			}()
+		}
+	}
 }
 
+// add remembers a sample; it is false when there is no room for more.
 func (l *Loop) add(s Sample) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if len(l.samples) == maxSamples {
+		return false
+	}
 	l.samples = append(l.samples, s)
 	close(l.changed)
 	l.changed = make(chan struct{})
-	return len(l.samples) < maxSamples
+	return true
 }
 
-// Stop waits for the query under way and returns every sample. Stopping twice is harmless.
+// Stop waits for what is under way and returns the samples, in the order in which they were answered. Stopping
+// twice is harmless.
 func (l *Loop) Stop() []Sample {
 	l.cancel()
 	<-l.ended

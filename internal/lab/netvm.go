@@ -9,10 +9,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 
-	godbus "github.com/godbus/dbus/v5"
 	"golang.org/x/sys/unix"
 )
 
@@ -33,8 +31,7 @@ type NetVM struct {
 
 	bus, nm, netvmd, resolved *Process
 
-	mu     sync.Mutex
-	client *godbus.Conn // to the lab's bus; nil when there is none now
+	notices *notices // what netvmd says; nil before its first start
 }
 
 // newNetVM makes the host, without its daemons.
@@ -88,7 +85,6 @@ func (v *NetVM) writeFiles() error {
 		nmDir + "/home-static.nmconnection": staticConnection(homeSite),
 		configPath:                          v.netvmdConfig(),
 		netvmdDir + "/run/.keep":            "",
-		netvmdDir + "/state/.keep":          "",
 	}
 	for path, text := range files {
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -126,7 +122,7 @@ func linkLegacy() error {
 
 // Environ is the environment of programs in the netvm: the lab's bus is their system bus.
 func (v *NetVM) Environ() []string {
-	env := append(os.Environ(), "DBUS_SYSTEM_BUS_ADDRESS="+busAddress)
+	env := os.Environ() // with the bus address, which New has set
 	if v.options.Backend == IPTablesLegacy {
 		env = append(env, "PATH="+legacyBin+":"+os.Getenv("PATH"))
 	}
@@ -163,7 +159,7 @@ func (v *NetVM) StartBus(ctx context.Context) error {
 	if err := os.Remove(busSocket); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("netvm: %w", err)
 	}
-	cmd := exec.Command("dbus-daemon", "--config-file="+Root+"/bus.conf", "--nofork", "--nopidfile", "--print-address")
+	cmd := daemonCommand(ctx, "dbus-daemon", "--config-file="+Root+"/bus.conf", "--nofork", "--nopidfile", "--print-address")
 	cmd.Env = v.Environ()
 	var err error
 	v.bus, err = v.startDaemon(ctx, "dbus-daemon", "unix:", cmd)
@@ -172,7 +168,6 @@ func (v *NetVM) StartBus(ctx context.Context) error {
 
 // KillBus kills the D-Bus daemon; every program on it is cut off.
 func (v *NetVM) KillBus(ctx context.Context) error {
-	v.closeBusClient()
 	return v.bus.Stop(ctx, syscall.SIGKILL)
 }
 
@@ -182,7 +177,7 @@ func (v *NetVM) StartNetworkManager(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	cmd := exec.Command("NetworkManager", "--debug", "--config="+nmDir+"/NetworkManager.conf",
+	cmd := daemonCommand(ctx, "NetworkManager", "--debug", "--config="+nmDir+"/NetworkManager.conf",
 		"--config-dir="+nmDir+"/conf.d", "--system-config-dir="+nmDir+"/system-conf.d",
 		"--intern-config="+nmDir+"/intern.conf", "--state-file="+nmDir+"/state", "--pid-file="+nmDir+"/pid")
 	cmd.Env = v.Environ()

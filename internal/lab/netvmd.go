@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"net"
 	"os"
-	"os/exec"
 	"strings"
 	"syscall"
 )
@@ -19,17 +18,21 @@ func (v *NetVM) StartNetvmd(ctx context.Context) error {
 	if v.options.Netvmd == "" {
 		return errors.New("netvm: no netvmd was given to the lab")
 	}
-	ready, err := awaitReady()
-	if err != nil {
+	v.notices.close()
+	var err error
+	if v.notices, err = listenForNotices(); err != nil {
 		return err
 	}
-	defer ready.close()
-	cmd := exec.Command(v.options.Netvmd, "--config", configPath, "--log-level", "debug")
+	level := v.options.LogLevel
+	if level == "" {
+		level = "debug"
+	}
+	cmd := daemonCommand(ctx, v.options.Netvmd, "--config", configPath, "--log-level", level)
 	cmd.Env = append(v.Environ(), "NOTIFY_SOCKET="+notifySocket)
 	if v.netvmd, err = v.startDaemon(ctx, "netvmd", "", cmd); err != nil {
 		return err
 	}
-	return v.netvmd.await(ctx, ready.seen, "say READY=1")
+	return v.netvmd.await(ctx, v.notices.ready, "say READY=1")
 }
 
 // KillNetvmd kills the daemon as a crash would.
@@ -52,14 +55,14 @@ func (v *NetVM) Netvmd() *Process { return v.netvmd }
 // NetvmdConfig returns the path of the daemon's configuration; programs given to Run take it as --config.
 func (v *NetVM) NetvmdConfig() string { return configPath }
 
-// readiness listens for one READY=1.
-type readiness struct {
+// notices listens, as a service manager does, to what a daemon tells of itself.
+type notices struct {
 	conn  *net.UnixConn
-	seen  chan struct{}
+	ready chan struct{} // closed at the first READY=1
 	ended chan struct{}
 }
 
-func awaitReady() (*readiness, error) {
+func listenForNotices() (*notices, error) {
 	if err := os.Remove(notifySocket); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("netvm: %w", err)
 	}
@@ -67,30 +70,34 @@ func awaitReady() (*readiness, error) {
 	if err != nil {
 		return nil, fmt.Errorf("netvm: listen for sd_notify: %w", err)
 	}
-	r := &readiness{conn: conn, seen: make(chan struct{}), ended: make(chan struct{})}
-	go r.listen()
-	return r, nil
+	n := &notices{conn: conn, ready: make(chan struct{}), ended: make(chan struct{})}
+	go n.listen()
+	return n, nil
 }
 
 // listen reads one datagram after the other; each is lines of KEY=VALUE.
-func (r *readiness) listen() {
-	defer close(r.ended)
+func (n *notices) listen() {
+	defer close(n.ended)
 	buffer := make([]byte, 4096)
-	for {
-		n, err := r.conn.Read(buffer)
+	for said := false; ; {
+		length, err := n.conn.Read(buffer)
 		if err != nil {
 			return // closed
 		}
-		for _, line := range strings.Split(string(buffer[:n]), "\n") {
-			if line == "READY=1" {
-				close(r.seen)
-				return
+		for _, line := range strings.Split(string(buffer[:length]), "\n") {
+			if line == "READY=1" && !said {
+				said = true
+				close(n.ready)
 			}
 		}
 	}
 }
 
-func (r *readiness) close() {
-	_ = r.conn.Close() // nothing was written to it
-	<-r.ended
+// close ends the listening, if it ever began.
+func (n *notices) close() {
+	if n == nil {
+		return
+	}
+	_ = n.conn.Close() // nothing was written to it
+	<-n.ended
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os/exec"
 	"strings"
 	"syscall"
 
@@ -122,7 +121,7 @@ func (n *Network) address() error {
 // StartResolver starts the DNS server of one of the network's resolver addresses. It answers TXT whoami.lab
 // with that address, over UDP and TCP, and refuses every other name.
 func (n *Network) StartResolver(ctx context.Context, r netip.Addr) error {
-	p, err := n.startDaemon(ctx, "resolver-"+n.Name+"-"+r.String(), "started, version", exec.Command("dnsmasq",
+	p, err := n.startDaemon(ctx, "resolver-"+n.Name+"-"+r.String(), "started, version", daemonCommand(ctx, "dnsmasq",
 		"--keep-in-foreground", "--conf-file=/dev/null", "--user=root", "--group=", "--log-facility=-",
 		"--no-resolv", "--no-hosts", "--pid-file=", "--bind-interfaces", "--listen-address="+r.String(),
 		"--txt-record="+questionName+","+r.String()))
@@ -150,7 +149,7 @@ func (n *Network) Announce(ctx context.Context, resolvers ...netip.Addr) error {
 	}
 	net4 := n.site.prefix.Masked()
 	var err error
-	n.dhcp, err = n.startDaemon(ctx, "dhcp-"+n.Name, "started, version", exec.Command("dnsmasq",
+	n.dhcp, err = n.startDaemon(ctx, "dhcp-"+n.Name, "started, version", daemonCommand(ctx, "dnsmasq",
 		"--keep-in-foreground", "--conf-file=/dev/null", "--user=root", "--group=", "--log-facility=-", "--log-dhcp",
 		"--port=0", "--pid-file=", "--interface=lan0", "--bind-interfaces", "--leasefile-ro", "--dhcp-authoritative", "--no-ping",
 		"--dhcp-range="+net4.Addr().String()+",static,"+maskOf(net4)+",1h",

@@ -16,7 +16,7 @@ func dnsOrder(ctx context.Context, t *testing.T, l *Lab) []string {
 	}
 	defer func() { _ = conn.Close() }()
 	var v godbus.Variant
-	err = conn.Object(nmName, nmPath+"/DnsManager").CallWithContext(ctx, propertiesName+".Get", 0,
+	err = conn.Object(nmName, nmPath+"/DnsManager").CallWithContext(ctx, "org.freedesktop.DBus.Properties.Get", 0,
 		nmName+".DnsManager", "Configuration").Store(&v)
 	if err != nil {
 		t.Fatal(err)

@@ -34,6 +34,11 @@ type Process struct {
 	lines lines
 }
 
+// daemonCommand prepares a daemon. It lives until it is stopped, not only as long as the call that starts it.
+func daemonCommand(ctx context.Context, name string, args ...string) *exec.Cmd {
+	return exec.CommandContext(context.WithoutCancel(ctx), name, args...)
+}
+
 // startDaemon starts cmd in the host. With a non-empty ready it returns when the program has printed a line
 // that contains it; else at once.
 func (h *Host) startDaemon(ctx context.Context, name, ready string, cmd *exec.Cmd) (*Process, error) {

@@ -17,10 +17,11 @@ const (
 // SetResolvers gives an active device these IPv4 resolvers instead of those of DHCP, at run time, by what
 // `nmcli device modify` does: one Reapply call, so a benchmark does not pay for a process with each change.
 func (v *NetVM) SetResolvers(ctx context.Context, device string, resolvers ...netip.Addr) error {
-	conn, err := v.busClient()
+	conn, err := v.Bus()
 	if err != nil {
 		return err
 	}
+	defer func() { _ = conn.Close() }() // every call was answered
 	ctx, cancel := context.WithTimeout(ctx, busTimeout)
 	defer cancel()
 	var path godbus.ObjectPath

@@ -110,10 +110,11 @@ func (v *NetVM) SetLinkDNS(ctx context.Context, device string, servers ...netip.
 			list[i].Family = unix.AF_INET6
 		}
 	}
-	conn, err := v.busClient()
+	conn, err := v.Bus()
 	if err != nil {
 		return err
 	}
+	defer func() { _ = conn.Close() }() // every call was answered
 	ctx, cancel := context.WithTimeout(ctx, busTimeout)
 	defer cancel()
 	call := conn.Object(resolvedName, resolvedPath).CallWithContext(ctx, resolvedName+".Manager.SetLinkDNS", 0,

@@ -1,0 +1,304 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"net/netip"
+	"os"
+	"sort"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"netvmd/internal/lab"
+	"netvmd/internal/netvm"
+)
+
+const benchAbout = `netvm-lab bench changes the resolvers again and again through a real NetworkManager
+and prints how long netvmd takes, what a client that queries in a tight loop
+loses, what a script would need for the same, and what netvmd costs when idle.`
+
+const (
+	// changeTimeout bounds one change of resolvers; they take some 10 ms, most of it in NetworkManager.
+	changeTimeout = 10 * time.Second
+	// settleTime is for the garbage collector and the second look at conntrack to be done before idling is measured.
+	settleTime = 10 * time.Second
+)
+
+func bench(ctx context.Context, args []string) error {
+	var m measure
+	c, err := parse("bench", benchAbout+"\n\n--backend all measures every backend.", args, func(f *flag.FlagSet) {
+		f.IntVar(&m.changes, "changes", 200, "`number` of changes")
+		f.DurationVar(&m.idle, "idle", time.Minute, "how long to measure idling; 0 = not at all")
+	})
+	if err != nil {
+		return err
+	}
+	if m.changes < 1 {
+		return fmt.Errorf("bench: --changes %d: at least 1; %w", m.changes, errUsage)
+	}
+	backends, err := c.backends()
+	if err != nil {
+		return err
+	}
+	if err := lab.Enter(); err != nil {
+		return err
+	}
+	m.out = newTerminal(os.Stdout)
+	for _, b := range backends {
+		m.out.printf("%s\n", m.out.paint(bold, fmt.Sprintf("netvmd with %s, %d changes through NetworkManager", b, m.changes)))
+		if err := c.withLab(ctx, b, "info", func(l *lab.Lab) error {
+			m.lab = l
+			return m.all(ctx)
+		}); err != nil {
+			return fmt.Errorf("bench with %s: %w", b, err)
+		}
+	}
+	return nil
+}
+
+// measure is one run of the benchmark over one backend.
+type measure struct {
+	changes int
+	idle    time.Duration
+	out     terminal
+	lab     *lab.Lab
+}
+
+// all makes the measurements, one after the other, and prints them as a table.
+func (m *measure) all(ctx context.Context) error {
+	if err := m.lab.NetVM.NMCLI(ctx, "connection", "up", "home-static"); err != nil {
+		return err
+	}
+	if _, err := m.lab.NetVM.AwaitTargets(ctx, m.lab.Home.Resolvers[0], m.lab.Home.Resolvers[1]); err != nil {
+		return err
+	}
+	table := tabwriter.NewWriter(m.out.w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "   what\tmedian\tp99\tslowest\t")
+	quiet, err := m.row(ctx, table, "signal → kernel", m.applies)
+	if err != nil {
+		return err
+	}
+	var clients []client
+	if _, err := m.row(ctx, table, "the same, under queries", func(ctx context.Context) ([]time.Duration, error) {
+		var times []time.Duration
+		times, clients, err = m.underQueries(ctx)
+		return times, err
+	}); err != nil {
+		return err
+	}
+	script, err := m.row(ctx, table, "a script: one nft -f - each", m.script)
+	if err != nil {
+		return err
+	}
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	m.out.printf("   netvmd needs 1/%.0f of the script's time (medians)\n\n", float64(script)/float64(quiet))
+	strangers := m.clients(clients)
+	return errors.Join(strangers, m.burst(ctx), m.idling(ctx))
+}
+
+// row makes one measurement and adds its line to the table.
+func (m *measure) row(ctx context.Context, table *tabwriter.Writer, what string,
+	measured func(context.Context) ([]time.Duration, error)) (median time.Duration, err error) {
+	times, err := measured(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w", what, err)
+	}
+	sort.Slice(times, func(i, j int) bool { return times[i] < times[j] })
+	median = quantile(times, 50)
+	fmt.Fprintf(table, "   %s\t%s\t%s\t%s\t\n", what, ms(median), ms(quantile(times, 99)), ms(times[len(times)-1]))
+	return median, nil
+}
+
+// quantile is the nearest-rank quantile of sorted times.
+func quantile(sorted []time.Duration, percent int) time.Duration {
+	rank := (len(sorted)*percent + 99) / 100
+	return sorted[rank-1]
+}
+
+// resolvers returns those of the n-th change: three take turns, so that a stale answer shows.
+func (m *measure) resolvers(n int) (first, second netip.Addr) {
+	home := m.lab.Home.Resolvers
+	return home[n%3], home[(n+1)%3]
+}
+
+// change makes the n-th change and waits until netvmd has published it.
+func (m *measure) change(ctx context.Context, w *lab.Watch, n int) (netvm.Status, error) {
+	ctx, cancel := context.WithTimeout(ctx, changeTimeout)
+	defer cancel()
+	first, second := m.resolvers(n)
+	if err := m.lab.NetVM.SetResolvers(ctx, m.lab.Home.Device, first, second); err != nil {
+		return netvm.Status{}, err
+	}
+	return w.Await(ctx, lab.LeadsTo(first, second))
+}
+
+// applies measures the changes as netvmd does: from the signal's arrival to the kernel's acknowledgement.
+func (m *measure) applies(ctx context.Context) ([]time.Duration, error) {
+	times, _, err := m.changed(ctx)
+	return times, err
+}
+
+// changed makes all changes, one after the other, and returns what each took and when the first virtual
+// address led where.
+func (m *measure) changed(ctx context.Context) ([]time.Duration, []lab.Epoch, error) {
+	w, err := m.lab.NetVM.Watch(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer w.Close()
+	first, err := w.Await(ctx, func(netvm.Status) bool { return true })
+	if err != nil {
+		return nil, nil, err
+	}
+	epochs := []lab.Epoch{{Resolver: first.DNSTargets[0].Resolver.Addr}}
+	var times []time.Duration
+	for n := 1; n <= m.changes; n++ {
+		s, err := m.change(ctx, w, n)
+		if err != nil {
+			return nil, nil, fmt.Errorf("change %d: %w", n, err)
+		}
+		times = append(times, s.ApplyTime)
+		epochs[len(epochs)-1].Until = s.ChangedAt
+		epochs = append(epochs, lab.Epoch{From: s.ChangedAt.Add(-s.ApplyTime), Resolver: s.DNSTargets[0].Resolver.Addr})
+	}
+	return times, epochs, nil
+}
+
+// client is somebody who queries in a tight loop, and what became of it.
+type client struct {
+	name      string
+	tally     lab.Tally
+	strangers int
+}
+
+// underQueries makes the changes while two clients query in a tight loop.
+func (m *measure) underQueries(ctx context.Context) ([]time.Duration, []client, error) {
+	fresh := m.lab.Work.AskLoop(ctx, lab.Virtual4[0], lab.Question{}, 0)
+	defer fresh.Stop()
+	kept := m.lab.Personal.AskLoop(ctx, lab.Virtual4[0], lab.Question{Port: 5353}, 0)
+	defer kept.Stop()
+	times, epochs, err := m.changed(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	var clients []client
+	for _, c := range []struct {
+		name string
+		loop *lab.Loop
+	}{{"a fresh port each", fresh}, {"one port for all", kept}} {
+		samples := c.loop.Stop()
+		clients = append(clients, client{c.name, lab.Count(samples), len(lab.Strangers(samples, epochs))})
+	}
+	return times, clients, nil
+}
+
+// clients prints what the clients saw; its error says that one of them was harmed.
+func (m *measure) clients(clients []client) error {
+	table := tabwriter.NewWriter(m.out.w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "   a client in a tight loop\tqueries\tanswered\tlost\trefused\tfailed\tby a third\tslowest\t")
+	var errs []error
+	for _, c := range clients {
+		t := c.tally
+		answered := t.Asked - t.Lost - t.Refused - t.Failed
+		fmt.Fprintf(table, "   %s\t%d\t%d\t%d\t%d\t%d\t%d\t%s\t\n", c.name, t.Asked, answered, t.Lost, t.Refused, t.Failed, c.strangers, ms(t.Slowest))
+		if answered != t.Asked || c.strangers > 0 {
+			errs = append(errs, fmt.Errorf("queries from %s: %d lost, %d refused, %d failed, %d answered by a third (%v)",
+				c.name, t.Lost, t.Refused, t.Failed, c.strangers, t.Failure))
+		}
+	}
+	return errors.Join(append(errs, table.Flush())...)
+}
+
+// script measures the cheapest that a script could do for the same change: one nft process.
+func (m *measure) script(ctx context.Context) ([]time.Duration, error) {
+	const table = "table ip lab-script { map targets { type ipv4_addr : ipv4_addr; }; }\n"
+	if _, err := m.lab.NetVM.RunInput(ctx, table, "nft", "-f", "-"); err != nil {
+		return nil, err
+	}
+	times := make([]time.Duration, 0, m.changes)
+	for n := 1; n <= m.changes; n++ {
+		first, second := m.resolvers(n)
+		change := fmt.Sprintf("flush map ip lab-script targets\nadd element ip lab-script targets { %s : %s, %s : %s }\n",
+			lab.Virtual4[0], first, lab.Virtual4[1], second)
+		began := time.Now()
+		if _, err := m.lab.NetVM.RunInput(ctx, change, "nft", "-f", "-"); err != nil {
+			return nil, err
+		}
+		times = append(times, time.Since(began))
+	}
+	_, err := m.lab.NetVM.Run(ctx, "nft", "delete", "table", "ip", "lab-script")
+	return times, err
+}
+
+// burst makes the changes without waiting for netvmd in between, and prints how many signals were coalesced.
+func (m *measure) burst(ctx context.Context) error {
+	before, err := m.lab.NetVM.Status(ctx)
+	if err != nil {
+		return err
+	}
+	for n := 1; n <= m.changes; n++ {
+		first, second := m.resolvers(n)
+		if err := m.lab.NetVM.SetResolvers(ctx, m.lab.Home.Device, first, second); err != nil {
+			return fmt.Errorf("burst: change %d: %w", n, err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, changeTimeout)
+	defer cancel()
+	first, second := m.resolvers(m.changes)
+	after, err := m.lab.NetVM.AwaitTargets(ctx, first, second)
+	if err != nil {
+		return fmt.Errorf("burst: %w", err)
+	}
+	was, is := before.Statistics, after.Statistics
+	m.out.printf("\n   %d changes without a pause: %d transactions, %d signals coalesced, and the last one holds\n",
+		m.changes, is.Applies-was.Applies, is.Coalesced-was.Coalesced)
+	return nil
+}
+
+// idling measures what netvmd costs while nothing happens.
+func (m *measure) idling(ctx context.Context) error {
+	if m.idle == 0 {
+		return nil
+	}
+	if err := wait(ctx, settleTime); err != nil {
+		return err
+	}
+	daemon := m.lab.NetVM.Netvmd()
+	before, err := daemon.Usage()
+	if err != nil {
+		return err
+	}
+	if err := wait(ctx, m.idle); err != nil {
+		return err
+	}
+	after, err := daemon.Usage()
+	if err != nil {
+		return err
+	}
+	used := after.Since(before)
+	m.out.printf("   idle for %s: %d CPU ticks (%s), %d wake-ups; resident memory %.1f MiB\n\n", m.idle, used.Ticks, ms(used.CPU),
+		used.Switches, float64(used.Resident)/(1<<20))
+	var over []string
+	if used.Ticks > 0 {
+		over = append(over, fmt.Sprintf("%d CPU ticks while idle", used.Ticks))
+	}
+	if len(over) > 0 {
+		return errors.New(strings.Join(over, "; "))
+	}
+	return nil
+}
+
+// wait lets time pass: idling is the one thing that no event ends.
+func wait(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

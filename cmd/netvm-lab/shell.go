@@ -1,0 +1,86 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+
+	"netvmd/internal/lab"
+)
+
+const shellAbout = `netvm-lab shell builds the lab, connects the netvm to the network "home", and opens
+a shell in the netvm. When the shell ends, everything is gone.`
+
+const shellHelp = `
+You are root in the netvm. Try:
+
+  nmcli connection               home, home-static, office, vpn: up and down
+  nft list table ip netvmd       the kernel's rules
+  busctl --system introspect org.qubes_os.NetVM1 /org/qubes_os/NetVM1
+  tail -f ` + lab.Root + `/log/netvmd.log
+
+  lab-run work COMMAND           run a command in another host:
+                                 work personal netvm home office vpn
+  lab-ask                        what work is answered, by which resolver
+
+The other hosts' logs are in ` + lab.Root + `/log. Leave with exit or Ctrl-D.
+
+`
+
+// shellSetup is read by the shell at its start.
+const shellSetup = `
+PS1='\[\e[1m\]netvm\[\e[0m\] \w # '
+[ -n "${NO_COLOR+set}" ] && PS1='netvm \w # '
+lab-run() { local host=$1; shift; "$NETVM_LAB" exec "$host" -- "$@"; }
+lab-ask() { "$NETVM_LAB" exec work -- "$NETVM_LAB" ask 10.139.1.1 10.139.1.2; }
+cat "$NETVM_LAB_HELP"
+`
+
+func shell(ctx context.Context, args []string) error {
+	c, err := parse("shell", shellAbout, args, nil)
+	if err != nil {
+		return err
+	}
+	backends, err := c.backends()
+	if err != nil {
+		return err
+	}
+	if len(backends) != 1 {
+		return fmt.Errorf("shell: one backend at a time; %w", errUsage)
+	}
+	if err := lab.Enter(); err != nil {
+		return err
+	}
+	return c.withLab(ctx, backends[0], "debug", func(l *lab.Lab) error {
+		if err := l.NetVM.NMCLI(ctx, "connection", "up", "home"); err != nil {
+			return err
+		}
+		return openShell(l)
+	})
+}
+
+// openShell runs a shell in the netvm until the user leaves it. Ctrl-C is the shell's own business.
+func openShell(l *lab.Lab) error {
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("shell: %w", err)
+	}
+	setup, help := filepath.Join(lab.Root, "shellrc"), filepath.Join(lab.Root, "shell-help")
+	for path, text := range map[string]string{setup: shellSetup, help: shellHelp} {
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			return fmt.Errorf("shell: %w", err)
+		}
+	}
+	cmd := exec.Command("bash", "--rcfile", setup, "-i")
+	cmd.Env = append(l.NetVM.Environ(), "NETVM_LAB="+self, "NETVM_LAB_HELP="+help,
+		"NETVMD_CONFIG="+l.NetVM.NetvmdConfig(), "PATH="+filepath.Dir(self)+":"+os.Getenv("PATH"))
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	if err := l.NetVM.Start(cmd); err != nil {
+		return err
+	}
+	// What the last command in the shell returned says nothing about the lab.
+	_ = cmd.Wait()
+	return nil
+}
