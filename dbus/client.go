@@ -12,7 +12,7 @@ import (
 	"netvmd/internal/netvm"
 )
 
-// ErrNotRunning: nobody owns org.qubes_os.NetVM1.
+// ErrNotRunning says that nobody owns org.qubes_os.NetVM1.
 var ErrNotRunning = errors.New("netvmd is not running: nobody owns " + Name + " on the system bus")
 
 // Client reads netvmd's status from the bus.

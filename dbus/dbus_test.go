@@ -244,7 +244,8 @@ func TestPropertiesRefuseWhatTheyMust(t *testing.T) {
 		{"UnknownInterface", obj.CallWithContext(ctx, properties+".GetAll", 0, "x.y")},
 		{"UnknownMethod", obj.CallWithContext(ctx, Interface+".Nonsense", 0)},
 	} {
-		if tc.call.Err == nil || !strings.HasSuffix(tc.call.Err.(godbus.Error).Name, tc.want) {
+		var e godbus.Error
+		if !errors.As(tc.call.Err, &e) || !strings.HasSuffix(e.Name, tc.want) {
 			t.Errorf("want %s, got %v", tc.want, tc.call.Err)
 		}
 	}

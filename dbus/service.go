@@ -22,7 +22,7 @@ const (
 	firstPause, lastPause = 100 * time.Millisecond, 5 * time.Second
 )
 
-// ErrNameTaken: another process owns org.qubes_os.NetVM1.
+// ErrNameTaken says that another process owns org.qubes_os.NetVM1.
 var ErrNameTaken = errors.New(Name + " is owned by another process: is netvmd running already?")
 
 // Service shows the latest published status on the bus. It comes back when the bus does.

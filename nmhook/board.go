@@ -193,15 +193,16 @@ func sentences(faults []string) []string {
 	return out
 }
 
+// logFaults is for who follows the watcher itself: the engine logs faults as problems, once.
 func (b *board) logFaults(s source, old, now []string) {
 	for _, f := range now {
 		if !slices.Contains(old, f) {
-			b.log.Warn("source has a fault", "source", s, "fault", f)
+			b.log.Debug("source has a fault", "source", s, "fault", f)
 		}
 	}
 	for _, f := range old {
 		if !slices.Contains(now, f) {
-			b.log.Info("source has recovered", "source", s, "fault", f)
+			b.log.Debug("source has recovered", "source", s, "fault", f)
 		}
 	}
 }
@@ -260,11 +261,4 @@ func (b *board) take() netvm.View {
 	v.Arrived, v.Signals = b.untaken.arrived, b.untaken.signals
 	b.fresh, b.untaken = false, pending{}
 	return v
-}
-
-// now is a copy of the view as it stands, for readers that build on their last value.
-func (b *board) now() netvm.View {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.view
 }

@@ -131,7 +131,7 @@ func FuzzNetworkManagerConfiguration(f *testing.F) {
 // FuzzSignals looks for a signal body that stops the watcher.
 func FuzzSignals(f *testing.F) {
 	f.Add([]byte{13, 3, 0, 0, 1, 'x'}, 0)
-	f.Fuzz(func(t *testing.T, data []byte, which int) {
+	f.Fuzz(func(_ *testing.T, data []byte, which int) {
 		signal := &godbus.Signal{}
 		for range 3 {
 			signal.Body = append(signal.Body, variantFrom(&data, 0))

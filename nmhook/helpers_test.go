@@ -74,8 +74,8 @@ func (b *testBus) start(t *testing.T) {
 
 func (b *testBus) stop() {
 	if b.daemon != nil {
-		b.daemon.Process.Kill()
-		b.daemon.Wait()
+		_ = b.daemon.Process.Kill()
+		_ = b.daemon.Wait() // it was killed
 		b.daemon = nil
 	}
 }

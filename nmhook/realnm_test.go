@@ -92,7 +92,7 @@ func prepareNM(t *testing.T) *realNM {
 	if err := n.holder.Start(); err != nil {
 		t.Fatalf("make a network namespace: %v", err)
 	}
-	t.Cleanup(func() { n.holder.Process.Kill(); n.holder.Wait() })
+	t.Cleanup(func() { _ = n.holder.Process.Kill(); _ = n.holder.Wait() })
 	return n
 }
 
@@ -121,8 +121,8 @@ func (n *realNM) start(t *testing.T) {
 
 func (n *realNM) kill() {
 	if n.cmd != nil {
-		n.cmd.Process.Kill()
-		n.cmd.Wait()
+		_ = n.cmd.Process.Kill()
+		_ = n.cmd.Wait() // it was killed
 		n.cmd = nil
 	}
 }

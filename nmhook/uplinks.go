@@ -92,11 +92,11 @@ func walkNetworkManager(ctx context.Context) (survey, error) {
 	}
 	state, err := manager.GetPropertyState()
 	if err != nil {
-		return found, fmt.Errorf("State: %w", err)
+		return found, fmt.Errorf("property State: %w", err)
 	}
 	connectivity, err := manager.GetPropertyConnectivity()
 	if err != nil {
-		return found, fmt.Errorf("Connectivity: %w", err)
+		return found, fmt.Errorf("property Connectivity: %w", err)
 	}
 	found.state = stateOf(state, connectivity)
 	primary, err := manager.GetPropertyPrimaryConnection()
@@ -250,7 +250,7 @@ func (f *survey) addresses(c nm.ActiveConnection, up *netvm.Uplink) error {
 			return err
 		}
 		for _, d := range data {
-			f.address(up, d.Address, uint32(d.Prefix))
+			f.address(up, d.Address, d.Prefix)
 		}
 		gateway, err := v4.GetPropertyGateway()
 		if err != nil {
@@ -267,7 +267,7 @@ func (f *survey) addresses(c nm.ActiveConnection, up *netvm.Uplink) error {
 		return err
 	}
 	for _, d := range data {
-		f.address(up, d.Address, uint32(d.Prefix))
+		f.address(up, d.Address, d.Prefix)
 	}
 	gateway, err := v6.GetPropertyGateway()
 	if err != nil {

@@ -54,7 +54,7 @@ func TestAppVMDNSFollowsTheUplink(t *testing.T) {
 			s.must(s.NetVM.SetResolvers(s.ctx, s.VPN.Device, netip.MustParseAddr("127.0.0.53"),
 				lab.Virtual4[1], s.Home.NetVM, h[1]))
 			if r := s.leads(h[1], h[1]); len(r.DNSServers) != 1 {
-				s.t.Errorf("usable are %v", r.DNSServers)
+				s.t.Errorf("usable are %q", r.DNSServers)
 			}
 			s.nmcli("connection", "down", "vpn")
 		})

@@ -147,9 +147,9 @@ func (s *scene) leads(targets ...netip.Addr) netvm.Status {
 }
 
 // state waits until netvmd says that this is how far the netvm gets.
-func (s *scene) state(want netvm.State) {
+func (s *scene) state(want string) {
 	s.t.Helper()
-	_, err := s.NetVM.Await(s.ctx, func(r netvm.Status) bool { return r.State == want })
+	_, err := s.NetVM.Await(s.ctx, func(r netvm.Status) bool { return string(r.State) == want })
 	s.must(err)
 }
 

@@ -46,12 +46,14 @@ type Hooks struct {
 	TryReloadUnits  []string `toml:"try_reload_units"`
 }
 
-// The values that the keys of one choice take.
-type (
-	Source  string // dns.source
-	Backend string // firewall.backend
-	OnDrift string // firewall.on_drift
-)
+// Source is a value of dns.source: auto, networkmanager, resolved or resolv.conf.
+type Source string
+
+// Backend is a value of firewall.backend: auto, nftables or iptables.
+type Backend string
+
+// OnDrift is a value of firewall.on_drift: restore or warn.
+type OnDrift string
 
 // The values of firewall.on_drift.
 const (

@@ -170,7 +170,7 @@ func TestAVirtualAddressThatIsNotListedIsForgotten(t *testing.T) {
 }
 
 func TestTargetsThatMakeNoSenseChangeNothing(t *testing.T) {
-	overBackends(t, func(t *testing.T, ctx context.Context, n *topology, b Backend) {
+	overBackends(t, func(t *testing.T, ctx context.Context, _ *topology, b Backend) {
 		good := []netvm.Target{to(virtual1, resolverA)}
 		apply(t, ctx, b, good...)
 		for name, bad := range map[string][]netvm.Target{

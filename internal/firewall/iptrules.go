@@ -102,7 +102,7 @@ func (f *iptFamily) static() []staticChain {
 	lost := "-m conntrack --ctstate INVALID,UNTRACKED "
 	return []staticChain{
 		{chainInput, []string{udp + "-j REJECT --reject-with " + prohibited, tcp + "-j REJECT --reject-with tcp-reset"}},
-		{chainForward, []string{udp + lost + "-j DROP", tcp + lost + "-j REJECT --reject-with tcp-reset"}},
+		{chainForward, []string{udp + lost + "-j REJECT --reject-with " + prohibited, tcp + lost + "-j REJECT --reject-with tcp-reset"}},
 	}
 }
 

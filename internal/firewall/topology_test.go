@@ -324,9 +324,7 @@ func must(t testing.TB, err error) {
 }
 
 func asTimeout(err error, netErr *net.Error) bool {
-	e, ok := err.(net.Error)
-	*netErr = e
-	return ok && e.Timeout()
+	return errors.As(err, netErr) && (*netErr).Timeout()
 }
 
 // to is a target on the uplink.

@@ -108,7 +108,7 @@ func (p *Process) await(ctx context.Context, event <-chan struct{}, what string)
 	case <-event:
 		return nil
 	case <-p.done:
-		return fmt.Errorf("%s ended before it did %s: %v; its last words: %s", p.Name, what, p.err, lastWords(p.Name))
+		return fmt.Errorf("%s ended before it did %s: %w; its last words: %s", p.Name, what, p.err, lastWords(p.Name))
 	case <-ctx.Done():
 		p.signal(syscall.SIGKILL)
 		return fmt.Errorf("%s did not %s: %w; its last words: %s", p.Name, what, ctx.Err(), lastWords(p.Name))
