@@ -59,7 +59,7 @@ func (s *Service) latest() netvm.Status {
 
 // Run serves until ctx ends. A bus that is away is waited for; only ErrNameTaken is final.
 func (s *Service) Run(ctx context.Context) error {
-	pause := firstPause
+	pause, level := firstPause, slog.LevelWarn
 	for {
 		connected := time.Now()
 		err := s.serve(ctx)
@@ -70,9 +70,10 @@ func (s *Service) Run(ctx context.Context) error {
 			return err
 		}
 		if time.Since(connected) > lastPause {
-			pause = firstPause
+			pause, level = firstPause, slog.LevelWarn
 		}
-		s.log.Warn("not on the system bus; trying again", "err", err, "pause", pause)
+		s.log.Log(ctx, level, "not on the system bus; trying again", "err", err, "pause", pause)
+		level = slog.LevelDebug // once is enough until it was there again
 		select {
 		case <-ctx.Done():
 			return nil

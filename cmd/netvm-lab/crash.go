@@ -38,7 +38,7 @@ func (s *story) crash(ctx context.Context, title string, want ...netip.Addr) out
 	if o.err = pass(ctx, loops, crashQueries); o.err != nil {
 		return o
 	}
-	s.out.printf("   %s %s\n", s.out.paint(dim, "netvm #"), s.out.paint(cyan, "systemctl start netvmd"))
+	s.out.printf("   %s %s\n", s.out.paint(dim, "netvm #"), s.out.paint(cyan, "netvmd --config netvmd.toml"))
 	if o.err = s.lab.NetVM.StartNetvmd(ctx); o.err != nil {
 		return o
 	}
@@ -102,7 +102,7 @@ func (s *story) missed(ctx context.Context, title string, want ...netip.Addr) ou
 			return o
 		}
 	}
-	s.out.printf("   %s %s\n", s.out.paint(dim, "netvm #"), s.out.paint(cyan, "systemctl start netvmd"))
+	s.out.printf("   %s %s\n", s.out.paint(dim, "netvm #"), s.out.paint(cyan, "netvmd --config netvmd.toml"))
 	began := time.Now()
 	if o.err = s.lab.NetVM.StartNetvmd(ctx); o.err != nil {
 		return o

@@ -22,16 +22,16 @@ func (e *Engine) Run(ctx context.Context) error {
 		return err
 	}
 	for {
+		e.publish()
 		c, ok := e.wait(ctx)
 		if !ok {
 			return nil
 		}
 		e.drain(&c)
-		e.decide()
-		if e.seen && e.seenOwn {
+		if e.seen && e.seenOwn { // before that, a decision would be one for a netvm without an uplink
+			e.decide()
 			e.apply(ctx, c)
 		}
-		e.publish()
 	}
 }
 

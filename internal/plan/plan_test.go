@@ -107,42 +107,42 @@ func TestDecide(t *testing.T) {
 		name: "two resolvers serve the two virtual addresses in order",
 		env:  environment(nm("wlan0 100 192.0.2.53 192.0.2.54")),
 		want: `
-networkmanager: no other source applies
+networkmanager: neither systemd-resolved nor another program's resolv.conf takes precedence
 10.139.1.1 -> 192.0.2.53 wlan0
 10.139.1.2 -> 192.0.2.54 wlan0
 `}, {
 		name: "one resolver serves both virtual addresses",
 		env:  environment(nm("wlan0 100 192.0.2.53")),
 		want: `
-networkmanager: no other source applies
+networkmanager: neither systemd-resolved nor another program's resolv.conf takes precedence
 10.139.1.1 -> 192.0.2.53 wlan0
 10.139.1.2 -> 192.0.2.53 wlan0
 `}, {
 		name: "a third resolver is not used while two are announced before it",
 		env:  environment(nm("wlan0 100 192.0.2.53", "eth0 100 198.51.100.1 198.51.100.2")),
 		want: `
-networkmanager: no other source applies
+networkmanager: neither systemd-resolved nor another program's resolv.conf takes precedence
 10.139.1.1 -> 192.0.2.53 wlan0
 10.139.1.2 -> 198.51.100.1 eth0
 `}, {
 		name: "a resolver announced twice counts once",
 		env:  environment(nm("wlan0 100 192.0.2.53", "eth0 100 192.0.2.53 198.51.100.1")),
 		want: `
-networkmanager: no other source applies
+networkmanager: neither systemd-resolved nor another program's resolv.conf takes precedence
 10.139.1.1 -> 192.0.2.53 wlan0
 10.139.1.2 -> 198.51.100.1 eth0
 `}, {
 		name: "without an uplink both are refused and that is no problem of its own",
 		env:  environment(nm(), state(netvm.Offline)),
 		want: `
-networkmanager: no other source applies
+networkmanager: neither systemd-resolved nor another program's resolv.conf takes precedence
 10.139.1.1 -> refused
 10.139.1.2 -> refused
 `}, {
 		name: "online without a resolver is a problem",
 		env:  environment(nm("wlan0 100")),
 		want: `
-networkmanager: no other source applies
+networkmanager: neither systemd-resolved nor another program's resolv.conf takes precedence
 10.139.1.1 -> refused
 10.139.1.2 -> refused
 ! AppVM DNS over IPv4 is refused: no resolver is announced (source: networkmanager). Set the network's DNS servers in NetworkManager, or dns.servers in netvmd.toml.
@@ -150,28 +150,28 @@ networkmanager: no other source applies
 		name: "a negative priority excludes the rest",
 		env:  environment(nm("tun0 -50 203.0.113.1", "wlan0 100 192.0.2.53")),
 		want: `
-networkmanager: no other source applies; the negative dns-priority -50 excludes 1 other entries
+networkmanager: neither systemd-resolved nor another program's resolv.conf takes precedence; the negative dns-priority -50 excludes the other entries
 10.139.1.1 -> 203.0.113.1 tun0
 10.139.1.2 -> 203.0.113.1 tun0
 `}, {
 		name: "only the most negative priority counts",
 		env:  environment(nm("tun0 -50 203.0.113.1", "tun1 -50 203.0.113.2", "wlan0 -40 192.0.2.53")),
 		want: `
-networkmanager: no other source applies; the negative dns-priority -50 excludes 1 other entries
+networkmanager: neither systemd-resolved nor another program's resolv.conf takes precedence; the negative dns-priority -50 excludes the other entries
 10.139.1.1 -> 203.0.113.1 tun0
 10.139.1.2 -> 203.0.113.2 tun1
 `}, {
 		name: "a VPN of positive priority comes first and the uplink second",
 		env:  environment(nm("tun0 50 203.0.113.1", "wlan0 100 192.0.2.53")),
 		want: `
-networkmanager: no other source applies
+networkmanager: neither systemd-resolved nor another program's resolv.conf takes precedence
 10.139.1.1 -> 203.0.113.1 tun0
 10.139.1.2 -> 192.0.2.53 wlan0
 `}, {
 		name: "resolvers of IPv6 only leave the IPv4 addresses refused",
 		env:  environment(nm("wlan0 100 2001:db8::53")),
 		want: `
-networkmanager: no other source applies
+networkmanager: neither systemd-resolved nor another program's resolv.conf takes precedence
 10.139.1.1 -> refused
 10.139.1.2 -> refused
 ! AppVM DNS over IPv4 is refused: the usable resolvers are all of the other family (source: networkmanager). Set the network's DNS servers in NetworkManager, or dns.servers in netvmd.toml.
@@ -179,7 +179,7 @@ networkmanager: no other source applies
 		name: "each family is served by its own resolvers",
 		env:  environment(virtual(qubes+" fd00::1 fd00::2"), nm("wlan0 100 2001:db8::53 192.0.2.53 2001:db8::54")),
 		want: `
-networkmanager: no other source applies
+networkmanager: neither systemd-resolved nor another program's resolv.conf takes precedence
 10.139.1.1 -> 192.0.2.53 wlan0
 10.139.1.2 -> 192.0.2.53 wlan0
 fd00::1 -> 2001:db8::53 wlan0
@@ -188,7 +188,7 @@ fd00::2 -> 2001:db8::54 wlan0
 		name: "an IPv4 address written as IPv6 is IPv4",
 		env:  environment(nm("wlan0 100 ::ffff:192.0.2.53")),
 		want: `
-networkmanager: no other source applies
+networkmanager: neither systemd-resolved nor another program's resolv.conf takes precedence
 10.139.1.1 -> 192.0.2.53 wlan0
 10.139.1.2 -> 192.0.2.53 wlan0
 `}, {
@@ -196,7 +196,7 @@ networkmanager: no other source applies
 		env: environment(own("192.0.2.7"), nm("wlan0 100 127.0.0.53 0.0.0.0 224.0.0.251 255.255.255.255 169.254.1.1 "+
 			"::1 fe80::1%wlan0 10.139.1.2 192.0.2.7 192.0.2.53")),
 		want: `
-networkmanager: no other source applies
+networkmanager: neither systemd-resolved nor another program's resolv.conf takes precedence
 10.139.1.1 -> 192.0.2.53 wlan0
 10.139.1.2 -> 192.0.2.53 wlan0
 not 127.0.0.53: a loopback address: a server inside the netvm is not reached by AppVMs
@@ -212,7 +212,7 @@ not 192.0.2.7: an address of the netvm itself
 		name: "when all are dropped the problem names the first and why",
 		env:  environment(nm("wlan0 100 127.0.0.53")),
 		want: `
-networkmanager: no other source applies
+networkmanager: neither systemd-resolved nor another program's resolv.conf takes precedence
 10.139.1.1 -> refused
 10.139.1.2 -> refused
 not 127.0.0.53: a loopback address: a server inside the netvm is not reached by AppVMs
@@ -264,14 +264,14 @@ resolv.conf: /etc/resolv.conf was written by another program than NetworkManager
 		name: "NetworkManager's own resolv.conf is no source",
 		env:  environment(file(netvm.ResolvConfNetworkManager, "203.0.113.1"), nm("wlan0 100 192.0.2.53")),
 		want: `
-networkmanager: no other source applies
+networkmanager: neither systemd-resolved nor another program's resolv.conf takes precedence
 10.139.1.1 -> 192.0.2.53 wlan0
 10.139.1.2 -> 192.0.2.53 wlan0
 `}, {
 		name: "a resolv.conf without nameservers is no source",
 		env:  environment(file(netvm.ResolvConfOther, ""), nm("wlan0 100 192.0.2.53")),
 		want: `
-networkmanager: no other source applies
+networkmanager: neither systemd-resolved nor another program's resolv.conf takes precedence
 10.139.1.1 -> 192.0.2.53 wlan0
 10.139.1.2 -> 192.0.2.53 wlan0
 `}, {
@@ -300,7 +300,7 @@ resolv.conf: dns.source asks for /etc/resolv.conf; the file is not there
 		name: "a NetworkManager that is away leaves its last word",
 		env:  environment(nm("wlan0 100 192.0.2.53"), nmGone),
 		want: `
-networkmanager: no other source applies; it is not running, its last word counts
+networkmanager: neither systemd-resolved nor another program's resolv.conf takes precedence; it is not running, its last word counts
 10.139.1.1 -> 192.0.2.53 wlan0
 10.139.1.2 -> 192.0.2.53 wlan0
 `},

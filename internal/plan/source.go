@@ -37,7 +37,7 @@ func choose(in Inputs) Decision {
 	case v.ResolvConf.Owner == netvm.ResolvConfOther && len(v.ResolvConf.Servers) > 0:
 		return fromFile(v, v.ResolvConf.Path+" was written by another program than NetworkManager and systemd-resolved")
 	default:
-		return fromNetworkManager(v, "no other source applies")
+		return fromNetworkManager(v, "neither systemd-resolved nor another program's resolv.conf takes precedence")
 	}
 }
 
@@ -84,18 +84,18 @@ func fromNetworkManager(v netvm.View, why string) Decision {
 	for _, e := range v.NetworkManager.Entries {
 		best = min(best, e.Priority)
 	}
-	excluded := 0
+	excluded := false
 	for _, e := range v.NetworkManager.Entries {
 		if best < 0 && e.Priority != best {
-			excluded++
+			excluded = true
 			continue
 		}
 		for _, a := range e.Servers {
 			d.Servers = append(d.Servers, netvm.Resolver{Addr: a, Interface: e.Interface})
 		}
 	}
-	if excluded > 0 {
-		d.Reason += fmt.Sprintf("; the negative dns-priority %d excludes %d other entries", best, excluded)
+	if excluded {
+		d.Reason += fmt.Sprintf("; the negative dns-priority %d excludes the other entries", best)
 	}
 	return d
 }

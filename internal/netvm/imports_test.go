@@ -1,0 +1,65 @@
+package netvm_test
+
+import (
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// mayImport says which packages of our own each package may import; a package that is not listed here is an error,
+// so that nobody adds one without saying where it stands.
+var mayImport = map[string][]string{
+	"netvmd/internal/netvm":    nil,
+	"netvmd/internal/config":   nil,
+	"netvmd/internal/hooks":    nil,
+	"netvmd/internal/plan":     {"internal/netvm"},
+	"netvmd/internal/engine":   {"internal/netvm", "internal/plan"},
+	"netvmd/internal/firewall": {"internal/netvm"},
+	"netvmd/internal/vif":      {"internal/netvm"},
+	"netvmd/nmhook":            {"internal/netvm"},
+	"netvmd/dbus":              {"internal/netvm"},
+	"netvmd/tray":              {"internal/netvm", "dbus"},
+	"netvmd/packaging":         nil,
+	"netvmd/internal/lab":      {"internal/netvm", "dbus"},
+	"netvmd/cmd/netvm-lab":     {"internal/netvm", "internal/lab"},
+	"netvmd/cmd/netvmd": {"dbus", "nmhook", "internal/config", "internal/engine", "internal/firewall", "internal/hooks",
+		"internal/vif"},
+}
+
+// onlyIn says where a library may be imported.
+var onlyIn = map[string]string{
+	"github.com/Wifx/gonetworkmanager/v3": "netvmd/nmhook",
+	"github.com/coreos/go-iptables":       "netvmd/internal/firewall",
+	"github.com/google/nftables":          "netvmd/internal/firewall",
+	"github.com/getlantern/systray":       "netvmd/tray",
+}
+
+func TestWhoImportsWhom(t *testing.T) {
+	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, "netvmd/...").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	for _, line := range strings.Split(strings.TrimSpace(string(out)), "\n") {
+		words := strings.Fields(line)
+		importer, imports := words[0], words[1:]
+		allowed, known := mayImport[importer]
+		if !known {
+			t.Errorf("%s has no place here yet: say what it may import", importer)
+		}
+		for _, i := range imports {
+			ours, is := strings.CutPrefix(i, "netvmd/")
+			if is && !slices.Contains(allowed, ours) {
+				t.Errorf("%s must not import %s", importer, i)
+			}
+			if importer == "netvmd/internal/netvm" && strings.Contains(strings.SplitN(i, "/", 2)[0], ".") {
+				t.Errorf("%s imports %s, but the standard library is all that it may", importer, i)
+			}
+			for library, home := range onlyIn {
+				if (i == library || strings.HasPrefix(i, library+"/")) && importer != home {
+					t.Errorf("%s imports %s, which only %s may", importer, i, home)
+				}
+			}
+		}
+	}
+}

@@ -1,0 +1,297 @@
+// Package packaging_test runs netvmd as the service that the files here make of it: under a real systemd with a real
+// system bus, booted by systemd-nspawn from this machine's own /usr.
+package packaging_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	systemd "github.com/coreos/go-systemd/v22/dbus"
+
+	"netvmd/dbus"
+	"netvmd/internal/netvm"
+)
+
+// patience bounds the whole test; every wait in it is for an event.
+const patience = 2 * time.Minute
+
+const (
+	unit      = "netvmd.service"
+	dependant = "proxy.service"
+	reloaded  = "firewall.service"
+)
+
+// machine is a container with systemd as its first process.
+type machine struct {
+	t    *testing.T
+	ctx  context.Context
+	dir  string // of the test: netvmd's configuration, resolv.conf and what the units write
+	init int    // the container's first process, as this machine counts
+}
+
+// boot starts the container with netvmd.service installed, and a unit each that netvmd restarts and reloads.
+func boot(t *testing.T) *machine {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	t.Cleanup(cancel)
+	m := &machine{t: t, ctx: ctx, dir: t.TempDir()}
+	build := exec.Command("go", "build", "-o", filepath.Join(m.dir, "bin", "netvmd"), "../cmd/netvmd")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build netvmd: %v\n%s", err, out)
+	}
+	service, err := os.ReadFile("systemd/netvmd.service")
+	m.must(err)
+	m.write("units/"+unit, string(service))
+	// What differs from the installed unit: where the program is, and a watchdog that a test can wait for.
+	m.write("units/netvmd.service.d/test.conf", "[Service]\nExecStart=\nExecStart=/opt/bin/netvmd\nWatchdogSec=2s\n")
+	m.write("units/"+dependant, "[Service]\nExecStartPre=/bin/sh -c 'echo start >>/var/shared/starts'\nExecStart=/bin/sleep infinity\n")
+	m.write("units/"+reloaded, "[Service]\nExecStart=/bin/sleep infinity\nExecReload=/bin/sh -c 'echo reload >>/var/shared/reloads'\n")
+	m.write("units/multi-user.target.wants/.keep", "")
+	for _, u := range []string{unit, dependant, reloaded} {
+		m.must(os.Symlink("../"+u, filepath.Join(m.dir, "units/multi-user.target.wants", u)))
+	}
+	m.write("shared/.keep", "")
+	m.resolvers("192.0.2.1")
+	m.configure("")
+	m.nspawn()
+	return m
+}
+
+// configure writes netvmd.toml with more lines for its [dns] table.
+func (m *machine) configure(dns string) {
+	m.t.Helper()
+	m.write("netvmd/netvmd.toml", fmt.Sprintf("[dns]\nsource = \"resolv.conf\"\nresolv_conf = \"/var/shared/resolv.conf\"\n%s\n"+
+		"[hooks]\ntry_restart_units = [%q, \"absent.service\"]\ntry_reload_units = [%q]\n", dns, dependant, reloaded))
+}
+
+// resolvers replaces the resolv.conf that netvmd follows.
+func (m *machine) resolvers(address string) {
+	m.t.Helper()
+	m.write("shared/resolv.conf.new", "nameserver "+address+"\n")
+	m.must(os.Rename(filepath.Join(m.dir, "shared/resolv.conf.new"), filepath.Join(m.dir, "shared/resolv.conf")))
+}
+
+func (m *machine) nspawn() {
+	m.t.Helper()
+	policy, err := filepath.Abs("dbus-1")
+	m.must(err)
+	bind := func(dir, at string) string { return "--bind=" + filepath.Join(m.dir, dir) + ":" + at }
+	cmd := exec.Command("systemd-nspawn", "--quiet", "--directory=/", "--volatile=yes", "--boot", "--register=no", "--keep-unit",
+		"--private-network", "--machine=netvmd-test", "--console=pipe", "--bind-ro="+policy+":/etc/dbus-1/system.d",
+		bind("bin", "/opt/bin"), bind("units", "/etc/systemd/system"), bind("netvmd", "/etc/netvmd"), bind("shared", "/var/shared"))
+	var out strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, &out
+	cmd.WaitDelay = 5 * time.Second
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		m.t.Fatalf("this test needs systemd-nspawn (package systemd-container): %v", err)
+	}
+	m.t.Cleanup(func() {
+		if m.t.Failed() && m.init != 0 {
+			log, err := m.run("journalctl", "--no-pager", "--lines=200")
+			m.t.Logf("the container's journal (%v):\n%s", err, log)
+		}
+		if m.init != 0 {
+			// The kernel ends a container with its first process; the end of systemd-nspawn alone would not.
+			m.must(syscall.Kill(m.init, syscall.SIGKILL))
+		} else {
+			m.must(cmd.Process.Kill())
+		}
+		_ = cmd.Wait() // it was killed
+		if m.t.Failed() {
+			m.t.Logf("systemd-nspawn:\n%s", out.String())
+		}
+	})
+	m.awaitBus(cmd.Process.Pid)
+}
+
+// awaitBus waits for the container's system bus. Nothing tells from outside that a namespace of mounts has it now,
+// so this is the one place that looks again and again.
+func (m *machine) awaitBus(nspawn int) {
+	m.t.Helper()
+	again := time.NewTicker(50 * time.Millisecond)
+	defer again.Stop()
+	for {
+		children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", nspawn, nspawn))
+		m.must(err)
+		if _, err := fmt.Sscan(string(children), &m.init); err == nil {
+			socket := fmt.Sprintf("/proc/%d/root/run/dbus/system_bus_socket", m.init)
+			if _, err := os.Stat(socket); err == nil {
+				m.t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path="+socket)
+				return
+			}
+		}
+		select {
+		case <-again.C:
+		case <-m.ctx.Done():
+			m.t.Fatal("the container did not bring up its system bus")
+		}
+	}
+}
+
+func (m *machine) must(err error) {
+	m.t.Helper()
+	if err != nil {
+		m.t.Fatal(err)
+	}
+}
+
+func (m *machine) write(name, text string) {
+	m.t.Helper()
+	path := filepath.Join(m.dir, name)
+	m.must(os.MkdirAll(filepath.Dir(path), 0o755))
+	m.must(os.WriteFile(path, []byte(text), 0o644))
+}
+
+// lines counts the lines of a file that the units write.
+func (m *machine) lines(name string) int {
+	text, err := os.ReadFile(filepath.Join(m.dir, "shared", name))
+	if err != nil && !os.IsNotExist(err) {
+		m.t.Fatal(err)
+	}
+	return strings.Count(string(text), "\n")
+}
+
+// run runs a program in the container.
+func (m *machine) run(args ...string) (string, error) {
+	cmd := exec.Command("nsenter", append([]string{fmt.Sprintf("--target=%d", m.init), "--all", "--"}, args...)...)
+	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin"} // this process's own bus address leads nowhere in there
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+func (m *machine) property(conn *systemd.Conn, of, name string) any {
+	m.t.Helper()
+	p, err := conn.GetAllPropertiesContext(m.ctx, of)
+	m.must(err)
+	return p[name]
+}
+
+func TestServiceUnderSystemd(t *testing.T) {
+	m := boot(t)
+	client, err := dbus.Connect(m.ctx)
+	m.must(err)
+	defer client.Close()
+	statuses, err := client.Watch(m.ctx)
+	m.must(err)
+	await := func(what string, holds func(netvm.Status) bool) {
+		t.Helper()
+		for {
+			select {
+			case s, open := <-statuses:
+				if !open {
+					t.Fatalf("%s: the bus is gone", what)
+				}
+				if holds(s) {
+					return
+				}
+			case <-m.ctx.Done():
+				t.Fatalf("%s: not in time", what)
+			}
+		}
+	}
+	leads := func(address string) {
+		t.Helper()
+		await("targets lead to "+address, func(s netvm.Status) bool {
+			return len(s.DNSTargets) == 2 && s.DNSTargets[0].Resolver.Addr.String() == address
+		})
+	}
+	conn, err := systemd.NewSystemConnectionContext(m.ctx)
+	m.must(err)
+	defer conn.Close()
+	updates, failed := make(chan *systemd.PropertiesUpdate, 1000), make(chan error, 1)
+	conn.SetPropertiesSubscriber(updates, failed) // before Subscribe, or the library races
+	m.must(conn.Subscribe())
+	// unitIs waits until a unit's properties satisfy holds.
+	unitIs := func(name, what string, holds func() bool) {
+		t.Helper()
+		for !holds() {
+			select {
+			case <-updates:
+			case err := <-failed:
+				t.Fatal(err)
+			case <-m.ctx.Done():
+				t.Fatalf("%s: %s: not in time", name, what)
+			}
+		}
+	}
+	state := func(want string) func() bool {
+		return func() bool { return m.property(conn, unit, "ActiveState") == want }
+	}
+	pid := func() uint32 { return m.property(conn, unit, "MainPID").(uint32) }
+
+	t.Run("it is active once AppVM DNS is in place", func(*testing.T) {
+		unitIs(unit, "active", state("active"))
+		leads("192.0.2.1")
+	})
+	t.Run("reload reads the configuration again", func(*testing.T) {
+		m.configure(`servers = ["192.0.2.99"]`)
+		out, err := m.run("systemctl", "reload", unit)
+		if err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		leads("192.0.2.99")
+		m.configure("")
+		_, err = m.run("systemctl", "reload", unit)
+		m.must(err)
+		leads("192.0.2.1")
+	})
+	t.Run("dependants are told, and never so often that systemd gives them up", func(t *testing.T) {
+		for i := range 40 {
+			m.resolvers(fmt.Sprintf("192.0.2.%d", 100+i))
+			leads(fmt.Sprintf("192.0.2.%d", 100+i))
+		}
+		last := uint64(time.Now().UnixMicro())
+		unitIs(dependant, "restarted after the last change", func() bool {
+			since, _ := m.property(conn, dependant, "ActiveEnterTimestamp").(uint64)
+			return since > last && m.property(conn, dependant, "ActiveState") == "active"
+		})
+		if n := m.lines("starts"); n < 3 || n > 5 {
+			t.Errorf("%s was started %d times for 43 changes; systemd bears 5 in 10 s", dependant, n)
+		}
+		unitIs(reloaded, "reloaded", func() bool { return m.lines("reloads") > 0 })
+		if n := m.lines("reloads"); n > 5 {
+			t.Errorf("%s was reloaded %d times", reloaded, n)
+		}
+	})
+	t.Run("a crash is followed by a start that takes over", func(*testing.T) {
+		before := pid()
+		_, err := m.run("systemctl", "kill", "--signal=SIGKILL", unit)
+		m.must(err)
+		leads("192.0.2.139")
+		unitIs(unit, "active again", func() bool { return state("active")() && pid() != before })
+	})
+	t.Run("a daemon that hangs is replaced by the watchdog", func(*testing.T) {
+		before := pid()
+		_, err := m.run("kill", "-STOP", fmt.Sprint(before))
+		m.must(err)
+		unitIs(unit, "replaced", func() bool { return pid() != before && state("active")() })
+		leads("192.0.2.139")
+	})
+	t.Run("stop leaves the kernel's rules", func(t *testing.T) {
+		_, err := m.run("systemctl", "stop", unit)
+		m.must(err)
+		out, err := m.run("nft", "list", "map", "ip", "netvmd", "dns-targets")
+		if err != nil || !strings.Contains(out, "10.139.1.1 : 192.0.2.139") {
+			t.Errorf("%v: %s", err, out)
+		}
+		if _, err := client.Status(m.ctx); err == nil {
+			t.Error("a stopped daemon answers")
+		}
+	})
+	t.Run("only root may be netvmd on the bus", func(t *testing.T) {
+		out, err := m.run("setpriv", "--reuid=65534", "--clear-groups", "busctl", "call", "org.freedesktop.DBus", "/org/freedesktop/DBus",
+			"org.freedesktop.DBus", "RequestName", "su", dbus.Name, "0")
+		if err == nil || !strings.Contains(out, "denied") {
+			t.Errorf("a stranger may own %s: %v %s", dbus.Name, err, out)
+		}
+	})
+}
