@@ -25,6 +25,8 @@ const (
 	changeTimeout = 10 * time.Second
 	// settleTime is for the garbage collector and the second look at conntrack to be done before idling is measured.
 	settleTime = 10 * time.Second
+	// flowSeconds is how long the netvm remembers a UDP flow after its last packet, while clients query in a tight loop.
+	flowSeconds = "2"
 )
 
 func bench(ctx context.Context, args []string) error {
@@ -50,7 +52,7 @@ func bench(ctx context.Context, args []string) error {
 	for _, b := range backends {
 		m.out.printf("%s\n", m.out.paint(bold, fmt.Sprintf("netvmd with %s, %d changes through NetworkManager", b, m.changes)))
 		if err := c.withLab(ctx, b, "info", func(l *lab.Lab) error {
-			m.lab = l
+			m.lab, m.turn = l, 0
 			return m.all(ctx)
 		}); err != nil {
 			return fmt.Errorf("bench with %s: %w", b, err)
@@ -65,6 +67,7 @@ type measure struct {
 	idle    time.Duration
 	out     terminal
 	lab     *lab.Lab
+	turn    int // of the resolvers that are wanted now; 0 as NetworkManager has them when the connection is new
 }
 
 // all makes the measurements, one after the other, and prints them as a table.
@@ -120,17 +123,19 @@ func quantile(sorted []time.Duration, percent int) time.Duration {
 	return sorted[rank-1]
 }
 
-// resolvers returns those of the n-th change: three take turns, so that a stale answer shows.
-func (m *measure) resolvers(n int) (first, second netip.Addr) {
+// next returns the resolvers of the next change, which are never those of now: three take turns, so that a stale
+// answer shows.
+func (m *measure) next() (first, second netip.Addr) {
 	home := m.lab.Home.Resolvers
-	return home[n%3], home[(n+1)%3]
+	m.turn++
+	return home[m.turn%3], home[(m.turn+1)%3]
 }
 
-// change makes the n-th change and waits until netvmd has published it.
-func (m *measure) change(ctx context.Context, w *lab.Watch, n int) (netvm.Status, error) {
+// change makes the next change and waits until netvmd has published it.
+func (m *measure) change(ctx context.Context, w *lab.Watch) (netvm.Status, error) {
 	ctx, cancel := context.WithTimeout(ctx, changeTimeout)
 	defer cancel()
-	first, second := m.resolvers(n)
+	first, second := m.next()
 	if err := m.lab.NetVM.SetResolvers(ctx, m.lab.Home.Device, first, second); err != nil {
 		return netvm.Status{}, err
 	}
@@ -158,7 +163,7 @@ func (m *measure) changed(ctx context.Context) ([]time.Duration, []lab.Epoch, er
 	epochs := []lab.Epoch{{Resolver: first.DNSTargets[0].Resolver.Addr}}
 	var times []time.Duration
 	for n := 1; n <= m.changes; n++ {
-		s, err := m.change(ctx, w, n)
+		s, err := m.change(ctx, w)
 		if err != nil {
 			return nil, nil, fmt.Errorf("change %d: %w", n, err)
 		}
@@ -178,6 +183,10 @@ type client struct {
 
 // underQueries makes the changes while two clients query in a tight loop.
 func (m *measure) underQueries(ctx context.Context) ([]time.Duration, []client, error) {
+	// With Linux's 30 s, tens of thousands of answered flows would pile up, and the size of that table be measured.
+	if err := m.lab.NetVM.Sysctl("net/netfilter/nf_conntrack_udp_timeout", flowSeconds); err != nil {
+		return nil, nil, err
+	}
 	fresh := m.lab.Work.AskLoop(ctx, lab.Virtual4[0], lab.Question{}, 0)
 	defer fresh.Stop()
 	kept := m.lab.Personal.AskLoop(ctx, lab.Virtual4[0], lab.Question{Port: 5353}, 0)
@@ -192,6 +201,10 @@ func (m *measure) underQueries(ctx context.Context) ([]time.Duration, []client, 
 		loop *lab.Loop
 	}{{"a fresh port each", fresh}, {"one port for all", kept}} {
 		samples := c.loop.Stop()
+		if len(samples) == lab.MaxSamples {
+			return nil, nil, fmt.Errorf("the client with %s stopped after %d queries, before the last change: ask for fewer --changes",
+				c.name, len(samples))
+		}
 		clients = append(clients, client{c.name, lab.Count(samples), len(lab.Strangers(samples, epochs))})
 	}
 	return times, clients, nil
@@ -222,7 +235,7 @@ func (m *measure) script(ctx context.Context) ([]time.Duration, error) {
 	}
 	times := make([]time.Duration, 0, m.changes)
 	for n := 1; n <= m.changes; n++ {
-		first, second := m.resolvers(n)
+		first, second := m.lab.Home.Resolvers[n%3], m.lab.Home.Resolvers[(n+1)%3]
 		change := fmt.Sprintf("flush map ip lab-script targets\nadd element ip lab-script targets { %s : %s, %s : %s }\n",
 			lab.Virtual4[0], first, lab.Virtual4[1], second)
 		began := time.Now()
@@ -241,15 +254,15 @@ func (m *measure) burst(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	var first, second netip.Addr
 	for n := 1; n <= m.changes; n++ {
-		first, second := m.resolvers(n)
+		first, second = m.next()
 		if err := m.lab.NetVM.SetResolvers(ctx, m.lab.Home.Device, first, second); err != nil {
 			return fmt.Errorf("burst: change %d: %w", n, err)
 		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, changeTimeout)
 	defer cancel()
-	first, second := m.resolvers(m.changes)
 	after, err := m.lab.NetVM.AwaitTargets(ctx, first, second)
 	if err != nil {
 		return fmt.Errorf("burst: %w", err)

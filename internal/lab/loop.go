@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// maxSamples bounds what a Loop remembers: at 3000 queries a second, about a minute.
-const maxSamples = 200_000
+// MaxSamples bounds what a Loop remembers, and so how many queries it asks: at 3000 queries a second, about a minute.
+const MaxSamples = 200_000
 
 // Sample is one query of a Loop and what became of it.
 type Sample struct {
@@ -74,7 +74,7 @@ func askAtInterval(ctx context.Context, every time.Duration, one func() bool) {
 func (l *Loop) add(s Sample) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.samples) == maxSamples {
+	if len(l.samples) == MaxSamples {
 		return false
 	}
 	l.samples = append(l.samples, s)
