@@ -78,7 +78,10 @@ func ask(ctx context.Context, server netip.Addr, q Question, in func(func() erro
 	defer cancel()
 	network, dialer := "udp", net.Dialer{LocalAddr: &net.UDPAddr{Port: int(q.Port)}}
 	if q.TCP {
-		network, dialer = "tcp", net.Dialer{LocalAddr: &net.TCPAddr{Port: int(q.Port)}, Control: reuseAddress}
+		network, dialer = "tcp", net.Dialer{LocalAddr: &net.TCPAddr{Port: int(q.Port)}}
+	}
+	if q.Port != 0 {
+		dialer.Control = reuseAddress
 	}
 	a := Answer{Asked: time.Now()}
 	var conn net.Conn
@@ -97,7 +100,10 @@ func ask(ctx context.Context, server netip.Addr, q Question, in func(func() erro
 	return a, nil
 }
 
-// reuseAddress lets a TCP client take the same source port again at once.
+// reuseAddress lets a client take the same source port again at once: TCP keeps it for a while, and a program that
+// is being started holds a copy of every socket until it has called exec, also of one that was closed meanwhile.
+// Of two UDP sockets that are equally good Linux gives a datagram to the newer one (udp_lib_get_port adds it to the
+// head of the list).
 func reuseAddress(_, _ string, raw syscall.RawConn) error {
 	var err error
 	if controlErr := raw.Control(func(fd uintptr) {

@@ -15,6 +15,9 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+	if role, ok := os.LookupEnv(roleVariable); ok {
+		os.Exit(play(role))
+	}
 	os.Exit(m.Run())
 }
 
@@ -69,14 +72,10 @@ func dnat(ctx context.Context, t *testing.T, l *Lab, resolvers ...netip.Addr) {
 }
 
 func TestAppVMsReachTheResolversOfAConnectionThatNetworkManagerBroughtUp(t *testing.T) {
-	start := time.Now()
 	ctx, l := newLab(t, Options{})
-	t.Logf("built in %v", time.Since(start))
-	start = time.Now()
 	if err := l.NetVM.NMCLI(ctx, "connection", "up", "home"); err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("home up in %v", time.Since(start))
 	dnat(ctx, t, l, l.Home.Resolvers[0], l.Home.Resolvers[1])
 	for i, v := range Virtual4 {
 		for _, q := range []Question{{}, {TCP: true}, {Port: 4053}, {Port: 4053, TCP: true}} {
@@ -84,18 +83,66 @@ func TestAppVMsReachTheResolversOfAConnectionThatNetworkManagerBroughtUp(t *test
 			if err != nil || a.Who != l.Home.Resolvers[i] {
 				t.Errorf("%+v to %s: answered by %s, %v; want %s", q, v, a.Who, err, l.Home.Resolvers[i])
 			}
-			t.Logf("%+v %v", q, a.Took)
 		}
 	}
-	conf, err := l.NetVM.ReadFile("/etc/resolv.conf")
-	t.Logf("%s %v", conf, err)
+}
 
+func TestRefusalAndSilenceAreToldApart(t *testing.T) {
+	ctx, l := newLab(t, Options{})
+	if err := l.NetVM.NMCLI(ctx, "connection", "up", "home"); err != nil {
+		t.Fatal(err)
+	}
 	dnat(ctx, t, l, netip.Addr{}, l.Home.Resolvers[1])
 	for _, q := range []Question{{}, {TCP: true}} {
-		a, err := l.Personal.Ask(ctx, Virtual4[0], q)
-		if !errors.Is(err, ErrRefused) {
-			t.Errorf("%+v to a virtual address that is rejected: %v from %s; want a refusal", q, err, a.Who)
+		if a, err := l.Personal.Ask(ctx, Virtual4[0], q); !errors.Is(err, ErrRefused) {
+			t.Errorf("%+v to an address that is rejected: %v from %s; want a refusal", q, err, a.Who)
 		}
-		t.Logf("%+v %v %v", q, a.Took, err)
+	}
+	nobody := addr("192.0.2.99") // the router of home looks for it in vain
+	dnat(ctx, t, l, nobody, nobody)
+	q := Question{Timeout: 100 * time.Millisecond}
+	if a, err := l.Work.Ask(ctx, Virtual4[0], q); !errors.Is(err, ErrTimeout) {
+		t.Errorf("to an address that nobody has: %v from %s; want silence", err, a.Who)
+	}
+}
+
+func TestALoopSeesWhoAnswersAndWhenThatChanges(t *testing.T) {
+	ctx, l := newLab(t, Options{})
+	if err := l.NetVM.NMCLI(ctx, "connection", "up", "home"); err != nil {
+		t.Fatal(err)
+	}
+	old, current := l.Home.Resolvers[0], l.Home.Resolvers[1]
+	dnat(ctx, t, l, old, old)
+	for name, every := range map[string]time.Duration{"in a tight loop": 0, "at an interval": time.Millisecond} {
+		t.Run(name, func(t *testing.T) {
+			dnat(ctx, t, l, old, old)
+			loop := l.Work.AskLoop(ctx, Virtual4[0], Question{}, every)
+			for _, who := range []netip.Addr{old, current} {
+				dnat(ctx, t, l, who, who)
+				if _, err := loop.Await(ctx, time.Now(), func(s Sample) bool { return s.Who == who }); err != nil {
+					t.Fatal(err)
+				}
+			}
+			tally := Count(loop.Stop())
+			if tally.By[old] == 0 || tally.By[current] == 0 || tally.By[old]+tally.By[current] != tally.Asked {
+				t.Errorf("%+v; want all answered, by both resolvers", tally)
+			}
+		})
+	}
+}
+
+func TestHostsHaveARoutingTableAndFilesOfTheirOwn(t *testing.T) {
+	_, l := newLab(t, Options{})
+	routes, err := l.Work.Routes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(routes) != 1 || routes[0].Gateway != gateway || routes[0].Interface != "eth0" || routes[0].Flags() != "UG" {
+		t.Errorf("routes of an AppVM: %+v; want one default route on eth0", routes)
+	}
+	for host, want := range map[*Host]string{l.Work.Host: "nameserver 10.139.1.1\nnameserver 10.139.1.2\n", l.Home.Host: ""} {
+		if got, err := host.ReadFile("/etc/resolv.conf"); err != nil || string(got) != want {
+			t.Errorf("%s: resolv.conf is %q, %v; want %q", host.Name, got, err, want)
+		}
 	}
 }
