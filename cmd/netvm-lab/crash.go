@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -81,8 +82,8 @@ func (s *story) unharmed(all []lab.Sample, want []netip.Addr) error {
 	s.out.field("AppVMs ask", fmt.Sprintf("%s %d queries, from fresh ports, from one port, and over TCP: %d answered by the current "+
 		"resolvers, %d lost, %d refused; the slowest took %s", s.out.mark(ok), t.Asked, good, t.Lost, t.Refused, ms(t.Slowest)))
 	if !ok {
-		return fmt.Errorf("%d of %d queries were not answered as they must: %d lost, %d refused, %d failed (%v)",
-			t.Asked-good, t.Asked, t.Lost, t.Refused, t.Failed, t.Failure)
+		return errors.Join(fmt.Errorf("%d of %d queries were not answered as they must: %d lost, %d refused, %d failed",
+			t.Asked-good, t.Asked, t.Lost, t.Refused, t.Failed), t.Failure)
 	}
 	return nil
 }

@@ -73,7 +73,7 @@ func openShell(l *lab.Lab) error {
 			return fmt.Errorf("shell: %w", err)
 		}
 	}
-	cmd := exec.Command("bash", "--rcfile", setup, "-i")
+	cmd := exec.Command("bash", "--rcfile", setup, "-i") //nolint:noctx // it ends when the user leaves it
 	cmd.Env = append(l.NetVM.Environ(), "NETVM_LAB="+self, "NETVM_LAB_HELP="+help,
 		"NETVMD_CONFIG="+l.NetVM.NetvmdConfig(), "PATH="+filepath.Dir(self)+":"+os.Getenv("PATH"))
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// MaxSamples bounds what a Loop remembers, and so how many queries it asks: at 3000 queries a second, about a minute.
-const MaxSamples = 200_000
+// maxSamples bounds what a Loop remembers: some 10 minutes of 3000 queries a second, in 150 MB.
+const maxSamples = 2_000_000
 
 // Sample is one query of a Loop and what became of it.
 type Sample struct {
@@ -74,7 +74,7 @@ func askAtInterval(ctx context.Context, every time.Duration, one func() bool) {
 func (l *Loop) add(s Sample) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.samples) == MaxSamples {
+	if len(l.samples) == maxSamples {
 		return false
 	}
 	l.samples = append(l.samples, s)
@@ -89,6 +89,13 @@ func (l *Loop) Stop() []Sample {
 	l.cancel()
 	<-l.ended
 	return l.samples
+}
+
+// Full tells whether the loop has ended by itself, for want of room: then it did not see what came later.
+func (l *Loop) Full() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.samples) == maxSamples
 }
 
 // Await returns the first sample, of a query that was sent at or after since, that satisfies holds.
