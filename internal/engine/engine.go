@@ -75,8 +75,8 @@ const (
 	kernelDeadline = 10 * time.Second
 	// firstRetry and lastRetry bound the pause after an apply that failed; it doubles in between.
 	firstRetry, lastRetry = 100 * time.Millisecond, 30 * time.Second
-	// secondLookRetry is the pause after a purge that failed.
-	secondLookRetry = 2 * time.Second
+	// purgeRetry is the pause after a purge that failed.
+	purgeRetry = 2 * time.Second
 )
 
 // Engine is the daemon's heart. Make one with New, then Run it.
@@ -101,24 +101,24 @@ type Engine struct {
 	changedAt  time.Time
 	applyTime  time.Duration
 
-	failure    string // why the last apply failed; "" = it did not
-	pause      time.Duration
-	drifted    []string // what others changed and OnlyWarn leaves alone
-	retry      *time.Timer
-	secondLook *time.Timer
+	failure string // why the last apply failed; "" = it did not
+	pause   time.Duration
+	drifted []string // what others changed and OnlyWarn leaves alone
+	retry   *time.Timer
+	purge   *purge
 }
 
 // New makes an engine of its parts.
 func New(p Parts, s Settings) *Engine {
 	return &Engine{
-		Parts:      p,
-		now:        s,
-		settings:   make(chan Settings, 1),
-		drift:      make(chan string, 1),
-		pings:      make(chan struct{}),
-		ready:      make(chan struct{}),
-		retry:      stopped(),
-		secondLook: stopped(),
+		Parts:    p,
+		now:      s,
+		settings: make(chan Settings, 1),
+		drift:    make(chan string, 1),
+		pings:    make(chan struct{}),
+		ready:    make(chan struct{}),
+		retry:    stopped(),
+		purge:    newPurge(p),
 	}
 }
 

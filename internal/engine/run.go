@@ -21,6 +21,12 @@ func (e *Engine) Run(ctx context.Context) error {
 	if err := e.failClosed(ctx); err != nil {
 		return err
 	}
+	purging := make(chan struct{})
+	go func() {
+		defer close(purging)
+		e.purge.run(ctx)
+	}()
+	defer func() { <-purging }()
 	for {
 		e.publish()
 		c, ok := e.wait(ctx)
@@ -57,9 +63,6 @@ func (e *Engine) wait(ctx context.Context) (cause, bool) {
 		case <-ctx.Done():
 			return c, false
 		case <-e.pings:
-			continue
-		case <-e.secondLook.C:
-			e.purgeStale(ctx)
 			continue
 		case <-e.retry.C:
 			c.arrived = time.Now()
@@ -182,12 +185,7 @@ func (e *Engine) apply(ctx context.Context, c cause) {
 	}
 	e.changedAt, e.applyTime = acknowledged, acknowledged.Sub(c.arrived)
 	e.statistics.Applies++
-	if n, err := e.Flows.PurgeDead(ctx, wanted); err != nil {
-		e.Log.Error("cannot forget flows to resolvers that are gone; they end by themselves within minutes", "err", err)
-	} else {
-		e.Log.Debug("forgot flows to resolvers that are gone", "flows", n)
-	}
-	e.secondLook.Reset(e.SecondLook)
+	e.purge.follow(wanted)
 	e.logTargets(c, changes)
 	e.Dependants.TargetsChanged()
 }
@@ -220,18 +218,6 @@ func (e *Engine) recovered() {
 	}
 	e.failure, e.pause = "", 0
 	e.retry.Stop()
-}
-
-func (e *Engine) purgeStale(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, kernelDeadline)
-	defer cancel()
-	n, err := e.Flows.PurgeStale(ctx, e.applied)
-	if err != nil {
-		e.Log.Error("cannot forget flows to former resolvers; trying again", "err", err)
-		e.secondLook.Reset(secondLookRetry)
-		return
-	}
-	e.Log.Debug("forgot flows to former resolvers", "flows", n)
 }
 
 func (e *Engine) logTargets(c cause, changes []string) {

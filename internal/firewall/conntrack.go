@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"netvmd/internal/netvm"
@@ -24,26 +25,37 @@ const conntrackTimeout = 5 * time.Second
 
 // Conntrack deletes flows that hold queries to a resolver that is no longer the target. NAT is decided on a flow's
 // first packet, so without this a TCP connection stays with the old resolver, and so does a UDP client whose old and
-// new resolver happen to share a zone.
+// new resolver happen to share a zone. Its methods are for one goroutine at a time.
 type Conntrack struct {
 	handle *netlink.Handle
+	socket *nl.NetlinkSocket
 }
 
 // NewConntrack opens conntrack for the network namespace of the calling thread.
 func NewConntrack() (*Conntrack, error) {
-	h, err := netlink.NewHandle(unix.NETLINK_NETFILTER, unix.NETLINK_ROUTE)
+	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
 		return nil, fmt.Errorf("conntrack: open netlink sockets: %w", err)
 	}
-	if err := h.SetSocketTimeout(conntrackTimeout); err != nil {
+	socket, err := nl.Subscribe(unix.NETLINK_NETFILTER) // to no group: just a socket of our own
+	if err != nil {
 		h.Close()
+		return nil, fmt.Errorf("conntrack: open a netlink socket: %w", err)
+	}
+	timeout := unix.NsecToTimeval(conntrackTimeout.Nanoseconds())
+	if err := errors.Join(h.SetSocketTimeout(conntrackTimeout), socket.SetReceiveTimeout(&timeout), socket.SetSendTimeout(&timeout)); err != nil {
+		h.Close()
+		socket.Close()
 		return nil, fmt.Errorf("conntrack: set a timeout: %w", err)
 	}
-	return &Conntrack{handle: h}, nil
+	return &Conntrack{handle: h, socket: socket}, nil
 }
 
 // Close gives the netlink sockets back.
-func (c *Conntrack) Close() { c.handle.Close() }
+func (c *Conntrack) Close() {
+	c.handle.Close()
+	c.socket.Close()
+}
 
 // PurgeDead deletes the DNS flows that no answer can reach any more, because their masquerade address is gone or
 // because they were never translated, and returns how many. It is the first look, at once after a change: answers on
@@ -83,44 +95,30 @@ type dnsFlow struct {
 	answerTo netip.Addr // where they go: the client, or the address that it is masqueraded with
 }
 
-// flowFilter picks flows; it is what the netlink library asks for each flow of its dump.
-type flowFilter struct {
-	want   table
-	doomed func(dnsFlow, entry) bool
-}
-
-// MatchConntrackFlow implements netlink.CustomConntrackFilter.
-func (f flowFilter) MatchConntrackFlow(flow *netlink.ConntrackFlow) bool {
-	if flow.Forward.DstPort != dnsPort || (flow.Forward.Protocol != unix.IPPROTO_UDP && flow.Forward.Protocol != unix.IPPROTO_TCP) {
-		return false
-	}
-	d := dnsFlow{
-		client: address(flow.Forward.SrcIP), virtual: address(flow.Forward.DstIP),
-		resolver: address(flow.Reverse.SrcIP), answerTo: address(flow.Reverse.DstIP),
-	}
-	e, known := f.want[d.virtual]
-	return known && f.doomed(d, e)
-}
-
+// purge deletes the flows that are doomed and returns how many.
 func (c *Conntrack) purge(ctx context.Context, want table, doomed func(dnsFlow, entry) bool) (int, error) {
 	total := 0
-	for _, family := range []netlink.InetFamily{unix.AF_INET, unix.AF_INET6} {
+	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
 		if len(want.sorted(family == unix.AF_INET)) == 0 {
 			continue
 		}
-		for attempt := 1; ; attempt++ {
-			if err := ctx.Err(); err != nil {
-				return total, fmt.Errorf("conntrack: delete DNS flows: %w", err)
-			}
-			n, err := c.handle.ConntrackDeleteFilters(netlink.ConntrackTable, family, flowFilter{want, doomed})
-			total += int(n)
-			if errors.Is(err, netlink.ErrDumpInterrupted) && attempt < dumpAttempts {
-				continue
-			}
+		for _, protocol := range []uint8{unix.IPPROTO_UDP, unix.IPPROTO_TCP} {
+			found, err := c.find(ctx, family, protocol, func(f dnsFlow) bool {
+				e, known := want[f.virtual]
+				return known && doomed(f, e)
+			})
 			if err != nil {
-				return total, fmt.Errorf("conntrack: delete DNS flows: %w", err)
+				return total, fmt.Errorf("conntrack: list DNS flows: %w", err)
 			}
-			break
+			for _, message := range found {
+				gone, err := c.forget(message)
+				if err != nil {
+					return total, fmt.Errorf("conntrack: delete a DNS flow: %w", err)
+				}
+				if gone {
+					total++
+				}
+			}
 		}
 	}
 	return total, nil

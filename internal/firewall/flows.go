@@ -1,0 +1,138 @@
+package firewall
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// Attributes of conntrack messages that no library names (linux/netfilter/nfnetlink_conntrack.h), and what the flags
+// of CTA_FILTER_ORIG_FLAGS mean (net/netfilter/nf_internals.h: CTA_FILTER_F_CTA_PROTO_NUM, …_DST_PORT).
+const (
+	ctaFilter          = 25
+	ctaFilterOrigFlags = 1
+	filterProtocol     = 1 << 3
+	filterPort         = 1 << 5
+)
+
+// find lists the DNS flows of a family and protocol that are wanted, as the kernel's messages about them. Kernels
+// from 5.8 on look for the port themselves, so that a machine with many other flows is not asked for all of them;
+// older ones ignore the request's filter.
+func (c *Conntrack) find(ctx context.Context, family, protocol uint8, wanted func(dnsFlow) bool) ([][]byte, error) {
+	for attempt := 1; ; attempt++ {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		var found [][]byte
+		var broken error
+		request := c.request(family, nl.IPCTNL_MSG_CT_GET, unix.NLM_F_DUMP)
+		addFilter(request, protocol)
+		err := request.ExecuteIter(unix.NETLINK_NETFILTER, 0, func(message []byte) bool {
+			flow, is, err := decodeFlow(message, protocol)
+			if err != nil {
+				broken = err
+				return false
+			}
+			if is && wanted(flow) {
+				found = append(found, bytes.Clone(message)) // the buffer that it lies in is a large one
+			}
+			return true
+		})
+		if errors.Is(err, netlink.ErrDumpInterrupted) && attempt < dumpAttempts {
+			continue
+		}
+		return found, errors.Join(err, broken)
+	}
+}
+
+// forget deletes the flow that a message tells of; false = it has ended by itself.
+func (c *Conntrack) forget(message []byte) (bool, error) {
+	request := c.request(message[0], nl.IPCTNL_MSG_CT_DELETE, unix.NLM_F_ACK)
+	request.AddRawData(message[nfgenmsgLength:]) // with its zone and its id, so that it is this flow and no other
+	_, err := request.Execute(unix.NETLINK_NETFILTER, 0)
+	if errors.Is(err, unix.ENOENT) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+func (c *Conntrack) request(family uint8, what, flags int) *nl.NetlinkRequest {
+	r := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_CTNETLINK<<8|what, flags)
+	r.Sockets = map[int]*nl.SocketHandle{unix.NETLINK_NETFILTER: {Socket: c.socket}}
+	r.AddData(&nl.Nfgenmsg{NfgenFamily: family, Version: nl.NFNETLINK_V0})
+	return r
+}
+
+// addFilter asks for flows of the protocol to the DNS port alone.
+func addFilter(r *nl.NetlinkRequest, protocol uint8) {
+	tuple := nl.NewRtAttr(nl.CTA_TUPLE_ORIG|unix.NLA_F_NESTED, nil)
+	proto := tuple.AddRtAttr(nl.CTA_TUPLE_PROTO|unix.NLA_F_NESTED, nil)
+	proto.AddRtAttr(nl.CTA_PROTO_NUM, []byte{protocol})
+	proto.AddRtAttr(nl.CTA_PROTO_DST_PORT, binary.BigEndian.AppendUint16(nil, dnsPort))
+	filter := nl.NewRtAttr(ctaFilter|unix.NLA_F_NESTED, nil)
+	filter.AddRtAttr(ctaFilterOrigFlags, binary.NativeEndian.AppendUint32(nil, filterProtocol|filterPort))
+	r.AddData(tuple)
+	r.AddData(filter)
+}
+
+// decodeFlow decodes a conntrack message; false = it is not of the protocol and to the DNS port.
+func decodeFlow(message []byte, protocol uint8) (f dnsFlow, is bool, err error) {
+	top, err := decodeMessage(message)
+	if err != nil {
+		return f, false, err
+	}
+	there, err := decodeTuple(top[nl.CTA_TUPLE_ORIG])
+	if err != nil {
+		return f, false, fmt.Errorf("the original direction of a flow: %w", err)
+	}
+	back, err := decodeTuple(top[nl.CTA_TUPLE_REPLY])
+	if err != nil {
+		return f, false, fmt.Errorf("the reply direction of a flow: %w", err)
+	}
+	f = dnsFlow{client: there.from, virtual: there.to, resolver: back.from, answerTo: back.to}
+	return f, there.protocol == protocol && there.port == dnsPort, nil
+}
+
+// tuple is one direction of a flow.
+type tuple struct {
+	from, to netip.Addr
+	protocol uint8
+	port     uint16 // of the destination; 0 where the protocol has none
+}
+
+func decodeTuple(data []byte) (t tuple, err error) {
+	parts, err := decodeAttributes(data)
+	if err != nil {
+		return t, err
+	}
+	ip, err := decodeAttributes(parts[nl.CTA_TUPLE_IP])
+	if err != nil {
+		return t, err
+	}
+	for _, a := range []struct {
+		into *netip.Addr
+		kind uint16
+	}{{&t.from, nl.CTA_IP_V4_SRC}, {&t.to, nl.CTA_IP_V4_DST}, {&t.from, nl.CTA_IP_V6_SRC}, {&t.to, nl.CTA_IP_V6_DST}} {
+		if addr, ok := netip.AddrFromSlice(ip[a.kind]); ok {
+			*a.into = addr
+		}
+	}
+	proto, err := decodeAttributes(parts[nl.CTA_TUPLE_PROTO])
+	if err != nil {
+		return t, err
+	}
+	if n := proto[nl.CTA_PROTO_NUM]; len(n) == 1 {
+		t.protocol = n[0]
+	}
+	if p := proto[nl.CTA_PROTO_DST_PORT]; len(p) == 2 {
+		t.port = binary.BigEndian.Uint16(p)
+	}
+	return t, nil
+}
