@@ -161,13 +161,15 @@ func (m *measure) changed(ctx context.Context) ([]time.Duration, []lab.Epoch, er
 	epochs := []lab.Epoch{{Resolver: first.DNSTargets[0].Resolver.Addr}}
 	var times []time.Duration
 	for n := 1; n <= m.changes; n++ {
+		asked := time.Now()
 		s, err := m.change(ctx, w, n)
 		if err != nil {
 			return nil, nil, fmt.Errorf("change %d: %w", n, err)
 		}
 		times = append(times, s.ApplyTime)
 		epochs[len(epochs)-1].Until = s.ChangedAt
-		epochs = append(epochs, lab.Epoch{From: s.ChangedAt.Add(-s.ApplyTime), Resolver: s.DNSTargets[0].Resolver.Addr})
+		// One reapply may be two steps of NetworkManager's, of which the status tells the last.
+		epochs = append(epochs, lab.Epoch{From: asked, Resolver: s.DNSTargets[0].Resolver.Addr})
 	}
 	return times, epochs, nil
 }

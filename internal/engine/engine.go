@@ -36,7 +36,8 @@ type Firewall interface {
 }
 
 // Flows forgets established flows to resolvers that are no target any more: PurgeDead those that no answer can
-// reach, PurgeStale all of them.
+// reach, PurgeStale all of them. Both stop when ctx ends, before the next flow: what counts as stale is about to
+// change then.
 type Flows interface {
 	PurgeDead(ctx context.Context, targets []netvm.Target) (int, error)
 	PurgeStale(ctx context.Context, targets []netvm.Target) (int, error)

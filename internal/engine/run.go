@@ -159,6 +159,10 @@ func (e *Engine) apply(ctx context.Context, c cause) {
 		e.Log.Debug("nothing to change", "source", e.decision.Source)
 		return
 	}
+	if !same {
+		e.purge.hold()
+		defer e.purge.resume()
+	}
 	changes, err := e.Firewall.Apply(ctx, wanted)
 	acknowledged := time.Now()
 	if err != nil {

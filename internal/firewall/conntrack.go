@@ -111,6 +111,9 @@ func (c *Conntrack) purge(ctx context.Context, want table, doomed func(dnsFlow, 
 				return total, fmt.Errorf("conntrack: list DNS flows: %w", err)
 			}
 			for _, message := range found {
+				if err := ctx.Err(); err != nil {
+					return total, fmt.Errorf("conntrack: delete DNS flows: %w", err)
+				}
 				gone, err := c.forget(message)
 				if err != nil {
 					return total, fmt.Errorf("conntrack: delete a DNS flow: %w", err)
