@@ -37,8 +37,8 @@ leaves the kernel's rules as they are, so that AppVMs go on with the last good o
 `
 
 // memoryLimit is how much memory, in bytes, the Go runtime keeps without being asked to be thrifty. A netvm has little,
-// and one look at a full conntrack table would otherwise leave its size behind; the program itself needs some 4 MiB.
-const memoryLimit = 10 << 20
+// and one look at a full conntrack table would otherwise leave its size behind; the program itself needs a few MiB.
+const memoryLimit = 16 << 20
 
 func main() {
 	debug.SetMemoryLimit(memoryLimit)

@@ -22,11 +22,11 @@ func TestMain(m *testing.M) {
 }
 
 // newLab makes a lab that is closed with the test, and shows its logs when the test failed.
-func newLab(t *testing.T, o Options) (context.Context, *Lab) {
+func newLab(t *testing.T) (context.Context, *Lab) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	t.Cleanup(cancel)
-	l, err := New(ctx, o)
+	l, err := New(ctx, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +72,7 @@ func dnat(ctx context.Context, t *testing.T, l *Lab, resolvers ...netip.Addr) {
 }
 
 func TestAppVMsReachTheResolversOfAConnectionThatNetworkManagerBroughtUp(t *testing.T) {
-	ctx, l := newLab(t, Options{})
+	ctx, l := newLab(t)
 	if err := l.NetVM.NMCLI(ctx, "connection", "up", "home"); err != nil {
 		t.Fatal(err)
 	}
@@ -88,7 +88,7 @@ func TestAppVMsReachTheResolversOfAConnectionThatNetworkManagerBroughtUp(t *test
 }
 
 func TestRefusalAndSilenceAreToldApart(t *testing.T) {
-	ctx, l := newLab(t, Options{})
+	ctx, l := newLab(t)
 	if err := l.NetVM.NMCLI(ctx, "connection", "up", "home"); err != nil {
 		t.Fatal(err)
 	}
@@ -107,7 +107,7 @@ func TestRefusalAndSilenceAreToldApart(t *testing.T) {
 }
 
 func TestALoopSeesWhoAnswersAndWhenThatChanges(t *testing.T) {
-	ctx, l := newLab(t, Options{})
+	ctx, l := newLab(t)
 	if err := l.NetVM.NMCLI(ctx, "connection", "up", "home"); err != nil {
 		t.Fatal(err)
 	}
@@ -132,7 +132,7 @@ func TestALoopSeesWhoAnswersAndWhenThatChanges(t *testing.T) {
 }
 
 func TestHostsHaveARoutingTableAndFilesOfTheirOwn(t *testing.T) {
-	_, l := newLab(t, Options{})
+	_, l := newLab(t)
 	routes, err := l.Work.Routes()
 	if err != nil {
 		t.Fatal(err)

@@ -41,7 +41,7 @@ func equal(a []string, b ...string) bool {
 }
 
 func TestNetworkManagerListsTheResolversOfTheConnectionsThatAreUp(t *testing.T) {
-	ctx, l := newLab(t, Options{})
+	ctx, l := newLab(t)
 	for _, step := range []struct {
 		name    string
 		command []string
@@ -62,7 +62,7 @@ func TestNetworkManagerListsTheResolversOfTheConnectionsThatAreUp(t *testing.T) 
 }
 
 func TestSetResolversReplacesThoseOfAStaticConnectionInOneStep(t *testing.T) {
-	ctx, l := newLab(t, Options{})
+	ctx, l := newLab(t)
 	if err := l.NetVM.NMCLI(ctx, "connection", "up", "home-static"); err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +98,7 @@ func TestSetResolversReplacesThoseOfAStaticConnectionInOneStep(t *testing.T) {
 }
 
 func TestTheNetworkAnnouncesOtherResolversFromTheNextLeaseOn(t *testing.T) {
-	ctx, l := newLab(t, Options{})
+	ctx, l := newLab(t)
 	if err := l.NetVM.NMCLI(ctx, "connection", "up", "office"); err != nil {
 		t.Fatal(err)
 	}
@@ -114,7 +114,7 @@ func TestTheNetworkAnnouncesOtherResolversFromTheNextLeaseOn(t *testing.T) {
 }
 
 func TestNetworkManagerAndTheBusComeBackAfterTheyWereKilled(t *testing.T) {
-	ctx, l := newLab(t, Options{})
+	ctx, l := newLab(t)
 	if err := l.NetVM.KillNetworkManager(ctx); err != nil {
 		t.Fatal(err)
 	}
