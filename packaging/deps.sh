@@ -16,7 +16,7 @@ for path in /usr/lib/systemd/systemd-resolved /lib/systemd/systemd-resolved bin/
 	[ -x "$path" ] && resolved=$path
 done
 go_new_enough() {
-	need go && [ "$(printf '%s\n' 1.23 "$(go env GOVERSION | sed 's/^go//')" | sort -V | head -n 1)" = 1.23 ]
+	need go && [ "$(printf '%s\n' 1.22 "$(go env GOVERSION | sed 's/^go//')" | sort -V | head -n 1)" = 1.22 ]
 }
 go_new_enough || missing="$missing go"
 [ -n "$resolved" ] || missing="$missing systemd-resolved"
@@ -64,6 +64,6 @@ else
 fi
 
 if ! go_new_enough; then
-	echo "Go 1.23 or newer is needed, and this distribution has none: install it from its backports or from the Go project" >&2
+	echo "Go 1.22 or newer is needed, and this distribution has none: install it from its backports or from the Go project" >&2
 	exit 1
 fi

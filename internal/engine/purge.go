@@ -83,6 +83,12 @@ func (p *purge) run(ctx context.Context) {
 			return
 		case <-p.changed:
 			p.look(ctx, "flows to resolvers that are gone", p.flows.PurgeDead)
+			if !again.Stop() {
+				select {
+				case <-again.C: // it fell due meanwhile, for the change before
+				default:
+				}
+			}
 			again.Reset(p.secondLook)
 		case <-again.C:
 			if !p.look(ctx, "flows to former resolvers", p.flows.PurgeStale) {
