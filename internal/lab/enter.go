@@ -58,6 +58,19 @@ func Enter() error {
 	return nil
 }
 
+// ownProgram is the path to run this program again by. In a chroot, what /proc/self/exe says of a program that was
+// started through that very link is its path outside, so the link is for a program that has no path any more.
+func ownProgram() string {
+	path, err := os.Executable()
+	if err == nil {
+		_, err = os.Stat(path)
+	}
+	if err != nil {
+		return "/proc/self/exe"
+	}
+	return path
+}
+
 // runOutside starts the init stage in new namespaces and waits for it.
 func runOutside() (int, error) {
 	if os.Geteuid() != 0 {
@@ -65,7 +78,7 @@ func runOutside() (int, error) {
 	}
 	// The parent-death signal is sent when the thread that forked ends, not the process: stay on it.
 	runtime.LockOSThread()
-	cmd := exec.Command("/proc/self/exe")
+	cmd := exec.Command(ownProgram())
 	cmd.Args = os.Args
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.Env = append(os.Environ(), stageVariable+"="+stageInit)
@@ -99,7 +112,7 @@ func runInit() (int, error) {
 	}
 	signals := make(chan os.Signal, 16)
 	signal.Notify(signals, forwarded...)
-	main, err := syscall.ForkExec("/proc/self/exe", os.Args, &syscall.ProcAttr{
+	main, err := syscall.ForkExec(ownProgram(), os.Args, &syscall.ProcAttr{
 		Env:   append(os.Environ(), stageVariable+"="+stageMain),
 		Files: []uintptr{0, 1, 2},
 	})
