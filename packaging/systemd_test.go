@@ -162,7 +162,7 @@ func (m *machine) lines(name string) int {
 
 // run runs a program in the container.
 func (m *machine) run(args ...string) (string, error) {
-	cmd := exec.Command("nsenter", append([]string{fmt.Sprintf("--target=%d", m.init), "--all", "--"}, args...)...)
+	cmd := exec.Command("nsenter", append([]string{fmt.Sprintf("--target=%d", m.init), "--all", "--root", "--wd", "--"}, args...)...)
 	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin"} // this process's own bus address leads nowhere in there
 	out, err := cmd.CombinedOutput()
 	return string(out), err
@@ -271,7 +271,7 @@ func TestServiceUnderSystemd(t *testing.T) {
 	})
 	t.Run("a daemon that hangs is replaced by the watchdog", func(*testing.T) {
 		before := pid()
-		_, err := m.run("kill", "-STOP", fmt.Sprint(before))
+		_, err := m.run("systemctl", "kill", "--signal=SIGSTOP", unit)
 		m.must(err)
 		unitIs(unit, "replaced", func() bool { return pid() != before && state("active")() })
 		leads("192.0.2.139")
