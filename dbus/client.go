@@ -10,6 +10,7 @@ import (
 	godbus "github.com/godbus/dbus/v5"
 
 	"netvmd/internal/netvm"
+	"netvmd/internal/systembus"
 )
 
 // ErrNotRunning says that nobody owns org.qubes_os.NetVM1.
@@ -22,7 +23,7 @@ type Client struct {
 
 // Connect opens a connection of its own to the system bus; Close ends it.
 func Connect(ctx context.Context) (*Client, error) {
-	conn, err := dial(ctx)
+	conn, err := systembus.Connect(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -3,9 +3,7 @@
 package dbus
 
 import (
-	"context"
 	_ "embed"
-	"fmt"
 	"net/netip"
 	"time"
 
@@ -34,23 +32,6 @@ var Contract string
 
 // callDeadline bounds every call on the bus.
 const callDeadline = 5 * time.Second
-
-// dial opens a connection of its own, in order of signals, that ctx ends. godbus waits for ever for a bus that
-// accepts and then says nothing; we do not.
-func dial(ctx context.Context) (*godbus.Conn, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	late := time.AfterFunc(callDeadline, cancel)
-	conn, err := godbus.ConnectSystemBus(godbus.WithContext(ctx),
-		godbus.WithSignalHandler(godbus.NewSequentialSignalHandler()))
-	if err != nil {
-		cancel()
-		return nil, fmt.Errorf("connect to the system bus: %w", err)
-	}
-	if !late.Stop() {
-		return nil, fmt.Errorf("connect to the system bus: no answer within %s", callDeadline)
-	}
-	return conn, nil
-}
 
 // target is the wire form of netvm.Target: (ss).
 type target struct{ Virtual, Resolver string }

@@ -12,6 +12,7 @@ import (
 	godbus "github.com/godbus/dbus/v5"
 
 	"netvmd/internal/netvm"
+	"netvmd/internal/systembus"
 )
 
 const (
@@ -85,7 +86,7 @@ func (s *Service) Run(ctx context.Context) error {
 
 // serve holds one connection until it breaks.
 func (s *Service) serve(ctx context.Context) error {
-	conn, err := dial(ctx)
+	conn, err := systembus.Connect(ctx)
 	if err != nil {
 		return err
 	}

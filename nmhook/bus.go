@@ -10,6 +10,8 @@ import (
 	"time"
 
 	godbus "github.com/godbus/dbus/v5"
+
+	"netvmd/internal/systembus"
 )
 
 const (
@@ -23,8 +25,6 @@ const (
 )
 
 const (
-	// connectTimeout bounds connecting, authentication and Hello together.
-	connectTimeout = 5 * time.Second
 	// busTimeout bounds each call to the bus daemon itself, which answers without asking anyone.
 	busTimeout = 5 * time.Second
 	// backoffMin and backoffMax bound the pause before the next attempt to reach a bus that is away.
@@ -92,7 +92,7 @@ var errBusClosed = errors.New("the connection was closed")
 // session connects, reads everything and follows until the connection or ctx ends. It tells whether there was
 // a bus that answered.
 func (f *busFollower) session(ctx context.Context) (connected bool, err error) {
-	conn, err := connect(ctx)
+	conn, err := systembus.Connect(ctx)
 	if err != nil {
 		return false, err
 	}
@@ -131,24 +131,6 @@ func (f *busFollower) session(ctx context.Context) (connected bool, err error) {
 			s.dispatch(signal, time.Now())
 		}
 	}
-}
-
-// connect opens a connection of our own, so that its signals and its end are ours alone.
-func connect(ctx context.Context) (*godbus.Conn, error) {
-	life, cancel := context.WithCancel(ctx) // godbus knows no deadline: ending the context closes the socket
-	expire := time.AfterFunc(connectTimeout, cancel)
-	conn, err := godbus.ConnectSystemBus(godbus.WithContext(life),
-		godbus.WithSignalHandler(godbus.NewSequentialSignalHandler()))
-	if err != nil {
-		cancel()
-		return nil, fmt.Errorf("connect to the system bus: %w", err)
-	}
-	if !expire.Stop() {
-		cancel()
-		return nil, fmt.Errorf("connect to the system bus: no answer within %s", connectTimeout)
-	}
-	context.AfterFunc(conn.Context(), cancel)
-	return conn, nil
 }
 
 // subscribe asks for the signals first and for the owners then, so that no change falls between.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -8,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"netvmd/internal/lab"
 	"netvmd/internal/netvm"
@@ -132,6 +134,9 @@ func TestAppVMDNSFollowsTheUplink(t *testing.T) {
 	})
 }
 
+// restoredWithin is how soon after the damage the rules must be as before; it takes some 20 ms.
+const restoredWithin = time.Second
+
 // drift flushes and deletes what is netvmd's behind its back.
 func drift(s *scene) {
 	o := s.Office.Resolvers
@@ -153,7 +158,10 @@ func drift(s *scene) {
 			mark := s.NetVM.Netvmd().LogLength()
 			_, err = s.NetVM.Run(s.ctx, "sh", "-c", attack)
 			s.must(err)
-			s.awaitLog(mark, "restored our rules")
+			soon, cancel := context.WithTimeout(s.ctx, restoredWithin)
+			defer cancel()
+			_, err = s.NetVM.Netvmd().AwaitLog(soon, mark, "restored our rules")
+			s.must(err)
 			s.must(s.NetVM.Masquerade(s.ctx)) // what the lab adds may have been flushed too
 			s.reaches(o[0], o[1])
 			after, err := s.NetVM.Status(s.ctx)
