@@ -117,34 +117,31 @@ var sameAddr = cmp.Options{
 	cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
 }
 
-func TestClientReadsWhatTheServicePublished(t *testing.T) {
+// shown starts a bus, a service and a client on it, and gives the sample as the client reads it once it is published.
+func shown(t *testing.T) (netvm.Status, context.Context, *Service, *Client) {
+	t.Helper()
 	t.Cleanup(startBus(t, t.TempDir()))
 	s, c := serve(t), client(t)
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
+	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
+	t.Cleanup(cancel)
 	ch, err := c.Watch(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.Publish(sample())
-	got := eventually(t, ch, "the sample", func(s netvm.Status) bool { return s.Version == "1.2.3" })
+	return eventually(t, ch, "the sample", func(s netvm.Status) bool { return s.Version == "1.2.3" }), ctx, s, c
+}
+
+func TestClientReadsWhatTheServicePublished(t *testing.T) {
+	got, _, _, _ := shown(t)
 	if diff := cmp.Diff(sample(), got, sameAddr); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 
 func TestOneSignalForASnapshotWithTheChangedPropertiesOnly(t *testing.T) {
-	t.Cleanup(startBus(t, t.TempDir()))
-	s, c := serve(t), client(t)
+	_, ctx, s, c := shown(t)
 	signals := make(chan *godbus.Signal, 16)
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	ch, err := c.Watch(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.Publish(sample())
-	eventually(t, ch, "the sample", func(s netvm.Status) bool { return s.Version == "1.2.3" })
 	if err := c.conn.AddMatchSignalContext(ctx, godbus.WithMatchObjectPath(Path)); err != nil {
 		t.Fatal(err)
 	}
@@ -200,16 +197,7 @@ func TestServiceAndClientLiveThroughARestartOfTheirPeers(t *testing.T) {
 }
 
 func TestSecondServiceIsToldThatTheNameIsTaken(t *testing.T) {
-	t.Cleanup(startBus(t, t.TempDir()))
-	s, c := serve(t), client(t)
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	ch, err := c.Watch(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.Publish(sample())
-	eventually(t, ch, "the first", func(s netvm.Status) bool { return s.Version == "1.2.3" })
+	_, ctx, _, _ := shown(t)
 	if err := NewService(quiet()).Run(ctx); !errors.Is(err, ErrNameTaken) {
 		t.Errorf("got %v", err)
 	}
@@ -223,16 +211,7 @@ func TestClientSaysThatNetvmdIsNotRunning(t *testing.T) {
 }
 
 func TestPropertiesRefuseWhatTheyMust(t *testing.T) {
-	t.Cleanup(startBus(t, t.TempDir()))
-	s, c := serve(t), client(t)
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	ch, err := c.Watch(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.Publish(sample())
-	eventually(t, ch, "the sample", func(s netvm.Status) bool { return s.Version == "1.2.3" })
+	_, ctx, _, c := shown(t)
 	obj := c.conn.Object(Name, Path)
 	for _, tc := range []struct {
 		want string

@@ -39,11 +39,7 @@ func (s *story) crash(ctx context.Context, title string, want ...netip.Addr) out
 	if o.err = pass(ctx, loops, crashQueries); o.err != nil {
 		return o
 	}
-	s.out.printf("   %s %s\n", s.out.paint(dim, "netvm #"), s.out.paint(cyan, "netvmd --config netvmd.toml"))
-	if o.err = s.lab.NetVM.StartNetvmd(ctx); o.err != nil {
-		return o
-	}
-	status, err := s.lab.NetVM.AwaitTargets(ctx, want...)
+	status, err := s.startAgain(ctx, want)
 	if err != nil {
 		o.err = err
 		return o
@@ -58,6 +54,15 @@ func (s *story) crash(ctx context.Context, title string, want ...netip.Addr) out
 	}
 	o.err = s.unharmed(all, want)
 	return o
+}
+
+// startAgain starts netvmd and waits until the virtual addresses lead where they must.
+func (s *story) startAgain(ctx context.Context, want []netip.Addr) (netvm.Status, error) {
+	s.out.printf("   %s %s\n", s.out.paint(dim, "netvm #"), s.out.paint(cyan, "netvmd --config netvmd.toml"))
+	if err := s.lab.NetVM.StartNetvmd(ctx); err != nil {
+		return netvm.Status{}, err
+	}
+	return s.lab.NetVM.AwaitTargets(ctx, want...)
 }
 
 // pass waits until each loop has asked n more.
@@ -103,12 +108,8 @@ func (s *story) missed(ctx context.Context, title string, want ...netip.Addr) ou
 			return o
 		}
 	}
-	s.out.printf("   %s %s\n", s.out.paint(dim, "netvm #"), s.out.paint(cyan, "netvmd --config netvmd.toml"))
 	began := time.Now()
-	if o.err = s.lab.NetVM.StartNetvmd(ctx); o.err != nil {
-		return o
-	}
-	status, err := s.lab.NetVM.AwaitTargets(ctx, want...)
+	status, err := s.startAgain(ctx, want)
 	if err != nil {
 		o.err = err
 		return o
