@@ -81,7 +81,7 @@ func run(path string, log *slog.Logger) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 
-	rules, err := firewall.New(ctx, string(conf.Firewall.Backend), log)
+	rules, err := firewall.New(ctx, firewall.Options{Kind: string(conf.Firewall.Backend), Log: log})
 	if err != nil {
 		return err
 	}

@@ -7,10 +7,12 @@
 package firewall
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
 	"os/exec"
 
@@ -52,9 +54,39 @@ type Backend interface {
 	Watch(ctx context.Context, hint func(who string)) error
 }
 
-// New returns the backend of that kind for the network namespace of the calling thread. With "auto" that is nftables
-// if the nft program is there and the kernel has nf_tables, else iptables.
-func New(ctx context.Context, kind string, log *slog.Logger) (Backend, error) {
+// Gate is the part of a backend that knows which vif may send from which address. Everything else that comes from a
+// vif is dropped and counted before conntrack sees it, and so is a packet from elsewhere that has such an address.
+// Each call is one transaction in nftables; in iptables its rules are written in an order that fails closed.
+type Gate interface {
+	// Ensure loads the ruleset where it is missing or damaged; the targets that the kernel has stay, and without any
+	// the given virtual addresses are refused. It returns what it changed, a short sentence each.
+	Ensure(ctx context.Context, virtual []netip.Addr) (changes []string, err error)
+
+	// Admit lets the vif send from exactly these addresses. An address that another vif has moves to this one.
+	Admit(ctx context.Context, vif string, addrs []netip.Addr) error
+
+	// Expel takes from the vif all that it has, and gives the heirs theirs. It does nothing about a vif that has nothing.
+	Expel(ctx context.Context, vif string, heirs []netvm.Admission) error
+
+	// Admitted lists who may send from where, ordered by vif, then address.
+	Admitted(ctx context.Context) ([]netvm.Admission, error)
+}
+
+// Options say what New makes. Empty words mean "auto".
+type Options struct {
+	Kind      string // firewall.backend: auto, nftables or iptables
+	Base      string // firewall.base: auto, always or never
+	Flowtable string // firewall.flowtable: auto or never
+	// Lock is a file that is locked while a ruleset is loaded, so that the daemon, netvmctl and many hotplug programs
+	// do not load at the same time; "" = no lock.
+	Lock string
+	Log  *slog.Logger
+}
+
+// New returns a backend for the network namespace of the calling thread. With "auto" that is nftables if the nft
+// program is there and the kernel has nf_tables, else iptables.
+func New(ctx context.Context, o Options) (Backend, error) {
+	kind, log := cmp.Or(o.Kind, KindAuto), o.Log
 	var tried []error
 	if kind == KindNFTables || kind == KindAuto {
 		b, err := newNFTables(ctx, log)

@@ -104,14 +104,14 @@ func TestNewTakesTheKindsThatThereAre(t *testing.T) {
 	ctx := testContext(t)
 	newTopology(t)
 	for kind, want := range map[string]string{KindAuto: KindNFTables, KindNFTables: KindNFTables, KindIPTables: KindIPTables} {
-		b, err := New(ctx, kind, testLog(t))
+		b, err := New(ctx, Options{Kind: kind, Log: testLog(t)})
 		must(t, err)
 		if b.Name() != want {
 			t.Errorf("%q gives %s, want %s", kind, b.Name(), want)
 		}
 	}
 	for _, kind := range []string{"pf", ""} {
-		if b, err := New(ctx, kind, testLog(t)); err == nil || b != nil {
+		if b, err := New(ctx, Options{Kind: kind, Log: testLog(t)}); err == nil || b != nil {
 			t.Errorf("%q gives %v and %v, want an error alone", kind, b, err)
 		}
 	}

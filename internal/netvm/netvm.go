@@ -48,6 +48,12 @@ type Target struct {
 // Served tells whether queries to the virtual address reach a resolver.
 func (t Target) Served() bool { return t.Resolver.Addr.IsValid() }
 
+// Admission lets one vif send from one address.
+type Admission struct {
+	Vif  string
+	Addr netip.Addr
+}
+
 // View is everything read about the way out at one moment.
 type View struct {
 	State          State
