@@ -96,7 +96,7 @@ func New(ctx context.Context, o Options) (Backend, error) {
 		tried = append(tried, err)
 	}
 	if kind == KindIPTables || kind == KindAuto {
-		b, err := newIPTables(ctx, "", log)
+		b, err := newIPTables(ctx, "", o)
 		if err == nil {
 			if len(tried) > 0 {
 				log.Info("firewall falls back to iptables", "reason", errors.Join(tried...))
