@@ -166,7 +166,9 @@ func (c *common) backends() ([]lab.Backend, error) {
 
 // withLab builds the lab, starts netvmd with a log level, lets use work with it, and closes all.
 func (c *common) withLab(ctx context.Context, b lab.Backend, level string, use func(*lab.Lab) error) (err error) {
-	l, err := lab.New(ctx, lab.Options{Netvmd: c.netvmd, Backend: b, LogLevel: level})
+	l, err := lab.New(ctx, lab.Options{
+		Netvmd: c.netvmd, VifRoute: filepath.Join(filepath.Dir(c.netvmd), "vif-route-netvm"), Backend: b, LogLevel: level,
+	})
 	if err != nil {
 		return err
 	}
