@@ -1,0 +1,55 @@
+package firewall
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"netvmd/internal/netvm"
+)
+
+// checkAdmission finds what no set and no rule could hold, and what is never the address of one AppVM. The name must be
+// that of one device, which rules out the "+" that iptables takes for all that begin so.
+func checkAdmission(vif string, addrs ...netip.Addr) error {
+	const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
+	if vif == "" || len(vif) >= unix.IFNAMSIZ || vif[0] == '-' || strings.Trim(vif, letters) != "" {
+		return fmt.Errorf("%q is no name of a vif", vif)
+	}
+	for _, a := range addrs {
+		if !a.IsGlobalUnicast() || a.Is4In6() || a.Zone() != "" {
+			return fmt.Errorf("%s: %q is no address of an AppVM", vif, a)
+		}
+	}
+	return nil
+}
+
+// admit gives the vif exactly these addresses, and takes them from others.
+func admit(is []netvm.Admission, vif string, addrs []netip.Addr) []netvm.Admission {
+	is = slices.DeleteFunc(is, func(a netvm.Admission) bool { return a.Vif == vif || slices.Contains(addrs, a.Addr) })
+	for _, addr := range addrs {
+		is = append(is, netvm.Admission{Vif: vif, Addr: addr})
+	}
+	return ordered(is)
+}
+
+// expel takes from the vif all that it has, and gives the heirs theirs, whoever has it now.
+func expel(is []netvm.Admission, vif string, heirs []netvm.Admission) []netvm.Admission {
+	is = slices.DeleteFunc(is, func(a netvm.Admission) bool { return a.Vif == vif })
+	for _, h := range heirs {
+		is = append(slices.DeleteFunc(is, func(a netvm.Admission) bool { return a.Addr == h.Addr }), h)
+	}
+	return ordered(is)
+}
+
+func ordered(list []netvm.Admission) []netvm.Admission {
+	slices.SortFunc(list, compareAdmissions)
+	return slices.Compact(list)
+}
+
+func compareAdmissions(a, b netvm.Admission) int {
+	return cmp.Or(strings.Compare(a.Vif, b.Vif), a.Addr.Compare(b.Addr))
+}
