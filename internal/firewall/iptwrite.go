@@ -89,6 +89,12 @@ func (s *iptState) writeSpoof(ctx context.Context, _ table) error {
 			return err
 		}
 	}
+	if s.rules["raw"][chainZone] == nil {
+		// The jump to it is made together with ours.
+		if err := s.ClearChain("raw", chainZone); err != nil {
+			return fmt.Errorf("create chain %s: %w", chainZone, err)
+		}
+	}
 	return s.writeHooks(ctx, "raw")
 }
 
