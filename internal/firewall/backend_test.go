@@ -9,27 +9,33 @@ import (
 )
 
 // backends are all that the behavioural tests run over.
-var backends = map[string]func(context.Context, testing.TB) (Backend, error){
-	"nftables": func(ctx context.Context, t testing.TB) (Backend, error) {
-		return newNFTables(ctx, Options{Log: testLog(t)})
+var backends = map[string]func(context.Context, Options) (Backend, error){
+	"nftables": func(ctx context.Context, o Options) (Backend, error) { return newNFTables(ctx, o) },
+	"iptables-nft": func(ctx context.Context, o Options) (Backend, error) {
+		return newIPTables(ctx, "iptables-nft", o)
 	},
-	"iptables-nft": func(ctx context.Context, t testing.TB) (Backend, error) {
-		return newIPTables(ctx, "iptables-nft", Options{Log: testLog(t)})
-	},
-	"iptables-legacy": func(ctx context.Context, t testing.TB) (Backend, error) {
-		return newIPTables(ctx, "iptables-legacy", Options{Log: testLog(t)})
+	"iptables-legacy": func(ctx context.Context, o Options) (Backend, error) {
+		return newIPTables(ctx, "iptables-legacy", o)
 	},
 }
 
-// overBackends runs a test over each backend, each time in a topology of its own.
+// overBackends runs a test over each backend, each time in a topology of its own, whose AppVMs are admitted.
 func overBackends(t *testing.T, test func(*testing.T, context.Context, *topology, Backend)) {
+	overEmptyKernels(t, Options{}, func(t *testing.T, ctx context.Context, n *topology, b Backend) {
+		n.admit(ctx, b)
+		test(t, ctx, n, b)
+	})
+}
+
+// overEmptyKernels runs a test over each backend with these options, each time in a topology without any rules.
+func overEmptyKernels(t *testing.T, o Options, test func(*testing.T, context.Context, *topology, Backend)) {
 	for name, open := range backends {
 		t.Run(name, func(t *testing.T) {
 			ctx := testContext(t)
 			n := newTopology(t)
-			b, err := open(ctx, t)
+			o.Log = testLog(t)
+			b, err := open(ctx, o)
 			must(t, err)
-			n.admit(ctx, b)
 			test(t, ctx, n, b)
 		})
 	}

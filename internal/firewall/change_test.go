@@ -212,7 +212,7 @@ func TestFlowsMasqueradedWithALostAddressAreDead(t *testing.T) {
 	ctx := testContext(t)
 	n := newTopology(t)
 	// With `snat to`, unlike masquerade, the kernel itself forgets nothing when the address goes.
-	n.nft("flush chain ip somebody out\nadd rule ip somebody out oifname up0 snat to 192.0.2.254\n")
+	n.nft(somebody)
 	b, err := newNFTables(ctx, Options{Base: never, Log: testLog(t)})
 	must(t, err)
 	n.admit(ctx, b)
@@ -236,7 +236,7 @@ func BenchmarkApply(bench *testing.B) {
 		bench.Run(name, func(bench *testing.B) {
 			ctx := context.Background()
 			newTopology(bench)
-			b, err := open(ctx, bench)
+			b, err := open(ctx, Options{Log: testLog(bench)})
 			must(bench, err)
 			targets := [][]netvm.Target{
 				{to(virtual1, resolverA), to(virtual2, resolverA), to(virtual6, resolverA6)},
