@@ -146,7 +146,7 @@ func TestNobodyElseSendsFromTheAddressOfAnAppVM(t *testing.T) {
 
 func TestAVifWithoutAnAdmissionSendsNothing(t *testing.T) {
 	overEmptyKernels(t, Options{}, func(t *testing.T, ctx context.Context, n *topology, b Backend) {
-		_, err := gate(b).Ensure(ctx, nil)
+		_, err := b.Ensure(ctx, nil)
 		must(t, err)
 		n.openEverything(b)
 		places := n.places()
@@ -154,7 +154,7 @@ func TestAVifWithoutAnAdmissionSendsNothing(t *testing.T) {
 		n.send(n.client, n.toAll(client6, "a closed vif", places)...)
 		n.admit(ctx, b)
 		n.mustPass(n.client, client4, client6, places...)
-		must(t, gate(b).Admit(ctx, "vif1.0", nil))
+		must(t, b.Admit(ctx, "vif1.0", nil))
 		n.send(n.client, n.toAll(client4, "a vif closed again", places)...)
 		n.send(n.client, n.toAll(client6, "a vif closed again", places)...)
 		n.admit(ctx, b)
@@ -167,7 +167,7 @@ func TestAnAddressBelongsToOneVifAtATime(t *testing.T) {
 		n.openEverything(b)
 		places := []at{{n.tap("a host on the uplink", n.server), resolverA, resolverA6}}
 
-		must(t, gate(b).Admit(ctx, "vif2.0", []netip.Addr{other4, other6, client4, client6}))
+		must(t, b.Admit(ctx, "vif2.0", []netip.Addr{other4, other6, client4, client6}))
 		n.mustPass(n.other, client4, client6, places...)
 		n.mustPass(n.other, other4, other6, places...)
 		n.send(n.client, n.toAll(client4, "the old vif", places)...)
@@ -175,7 +175,7 @@ func TestAnAddressBelongsToOneVifAtATime(t *testing.T) {
 		admitted(t, ctx, b, netvm.Admission{Vif: "vif2.0", Addr: other4}, netvm.Admission{Vif: "vif2.0", Addr: client4},
 			netvm.Admission{Vif: "vif2.0", Addr: other6}, netvm.Admission{Vif: "vif2.0", Addr: client6})
 
-		must(t, gate(b).Expel(ctx, "vif2.0", []netvm.Admission{{Vif: "vif1.0", Addr: client4}, {Vif: "vif1.0", Addr: client6}}))
+		must(t, b.Expel(ctx, "vif2.0", []netvm.Admission{{Vif: "vif1.0", Addr: client4}, {Vif: "vif1.0", Addr: client6}}))
 		n.mustPass(n.client, client4, client6, places...)
 		for _, from := range []netip.Addr{client4, client6, other4, other6} {
 			n.send(n.other, n.toAll(from, "a vif that was expelled", places)...)
@@ -184,9 +184,9 @@ func TestAnAddressBelongsToOneVifAtATime(t *testing.T) {
 		admitted(t, ctx, b, netvm.Admission{Vif: "vif1.0", Addr: client4}, netvm.Admission{Vif: "vif1.0", Addr: client6})
 		settled(t, ctx, b)
 
-		must(t, gate(b).Expel(ctx, "vif7.0", nil))
+		must(t, b.Expel(ctx, "vif7.0", nil))
 		admitted(t, ctx, b, netvm.Admission{Vif: "vif1.0", Addr: client4}, netvm.Admission{Vif: "vif1.0", Addr: client6})
-		must(t, gate(b).Expel(ctx, "vif1.0", nil))
+		must(t, b.Expel(ctx, "vif1.0", nil))
 		admitted(t, ctx, b)
 		settled(t, ctx, b)
 	})
@@ -195,7 +195,7 @@ func TestAnAddressBelongsToOneVifAtATime(t *testing.T) {
 // admitted wants exactly these to be admitted.
 func admitted(t *testing.T, ctx context.Context, b Backend, want ...netvm.Admission) {
 	t.Helper()
-	got, err := gate(b).Admitted(ctx)
+	got, err := b.Admitted(ctx)
 	must(t, err)
 	if !slices.Equal(got, ordered(want)) {
 		t.Errorf("admitted are %v, want %v", got, want)
@@ -204,23 +204,23 @@ func admitted(t *testing.T, ctx context.Context, b Backend, want ...netvm.Admiss
 
 func TestWhatNoVifCanHaveIsAnError(t *testing.T) {
 	overBackends(t, func(t *testing.T, ctx context.Context, n *topology, b Backend) {
-		before, err := gate(b).Admitted(ctx)
+		before, err := b.Admitted(ctx)
 		must(t, err)
 		for _, vif := range []string{"", "vif+", "+", "!", "vif1.0 -j ACCEPT", "a/b", "vif1.0\n", "--wait", "abcdefghijklmnop"} {
-			if err := gate(b).Admit(ctx, vif, []netip.Addr{client4}); err == nil {
+			if err := b.Admit(ctx, vif, []netip.Addr{client4}); err == nil {
 				t.Errorf("vif %q was admitted", vif)
 			}
-			if err := gate(b).Expel(ctx, "vif1.0", []netvm.Admission{{Vif: vif, Addr: client4}}); err == nil {
+			if err := b.Expel(ctx, "vif1.0", []netvm.Admission{{Vif: vif, Addr: client4}}); err == nil {
 				t.Errorf("vif %q was an heir", vif)
 			}
 		}
 		for _, addr := range []string{"0.0.0.0", "127.0.0.1", "169.254.1.1", "224.0.0.1", "255.255.255.255", "::", "::1",
 			"fe80::1", "fe80::1%vif1.0", "ff02::1", "::ffff:10.137.0.5"} {
-			if err := gate(b).Admit(ctx, "vif1.0", []netip.Addr{client4, netip.MustParseAddr(addr)}); err == nil {
+			if err := b.Admit(ctx, "vif1.0", []netip.Addr{client4, netip.MustParseAddr(addr)}); err == nil {
 				t.Errorf("vif1.0 was admitted with %s", addr)
 			}
 		}
-		if err := gate(b).Admit(ctx, "vif1.0", []netip.Addr{{}}); err == nil {
+		if err := b.Admit(ctx, "vif1.0", []netip.Addr{{}}); err == nil {
 			t.Error("vif1.0 was admitted with no address")
 		}
 		admitted(t, ctx, b, before...)
@@ -229,7 +229,7 @@ func TestWhatNoVifCanHaveIsAnError(t *testing.T) {
 
 func TestNobodyIsAdmittedWhereNothingIsLoaded(t *testing.T) {
 	overEmptyKernels(t, Options{}, func(t *testing.T, ctx context.Context, n *topology, b Backend) {
-		if err := gate(b).Admit(ctx, "vif1.0", []netip.Addr{client4}); err == nil {
+		if err := b.Admit(ctx, "vif1.0", []netip.Addr{client4}); err == nil {
 			t.Error("vif1.0 was admitted, and nothing tells who was not")
 		}
 	})
@@ -255,10 +255,10 @@ func TestManyAdmissionsAtOnceLoseNothing(t *testing.T) {
 					if err != nil {
 						return err
 					}
-					if _, err := gate(b).Ensure(ctx, []netip.Addr{virtual1, virtual6}); err != nil {
+					if _, err := b.Ensure(ctx, []netip.Addr{virtual1, virtual6}); err != nil {
 						return err
 					}
-					return gate(b).Admit(ctx, vif, addrs)
+					return b.Admit(ctx, vif, addrs)
 				})
 			}
 			go n.inThread(errs, func() error {

@@ -52,6 +52,8 @@ type Backend interface {
 	// kernel tells it, else with "". A hint may be idle: one comes at the start, when the watch stands, and our own
 	// changes cause some too. Watch returns nil when ctx ends.
 	Watch(ctx context.Context, hint func(who string)) error
+
+	Gate
 }
 
 // Gate is the part of a backend that knows which vif may send from which address. Everything else that comes from a
@@ -68,8 +70,13 @@ type Gate interface {
 	// Expel takes from the vif all that it has, and gives the heirs theirs. It does nothing about a vif that has nothing.
 	Expel(ctx context.Context, vif string, heirs []netvm.Admission) error
 
-	// Admitted lists who may send from where, ordered by vif, then address.
+	// Admitted lists who may send from where, ordered by vif, then address; nobody, where no rules are loaded.
 	Admitted(ctx context.Context) ([]netvm.Admission, error)
+
+	// Accelerate lets established flows between these devices, vifs or uplinks, and those named before take the short
+	// way through the kernel's flowtable. Without flowtables it does nothing. The kernel itself forgets a device that
+	// is gone.
+	Accelerate(ctx context.Context, devices []string) error
 }
 
 // Options say what New makes. Empty words mean "auto".

@@ -12,20 +12,21 @@ import (
 
 // Ensure implements Gate.
 func (b *iptBackend) Ensure(ctx context.Context, virtual []netip.Addr) ([]string, error) {
-	targets := make([]netvm.Target, len(virtual))
-	for i, v := range virtual {
-		targets[i].Virtual = v
-	}
-	refused, err := wanted(targets)
+	refused, err := refusing(virtual)
 	if err != nil {
 		return nil, fmt.Errorf("iptables: %w", err)
 	}
-	return b.bring(ctx, func(s *iptState, all table) table {
+	changes, err := b.refusals.lift()
+	if err != nil {
+		return nil, fmt.Errorf("iptables: %w", err)
+	}
+	more, err := b.bring(ctx, func(s *iptState, all table) table {
 		if len(all) == 0 || s.fault != "" && len(s.table) == 0 {
 			return refused.family(s.v4)
 		}
 		return s.table.kept()
 	})
+	return append(changes, more...), err
 }
 
 // kept is the table with what damage took from its entries: without a resolver an address is refused, and a resolver
@@ -45,39 +46,30 @@ func (t table) kept() table {
 // Admit implements Gate. For a new vif that is one process to read and two to write for each address family; for one
 // that has its addresses, those that read.
 func (b *iptBackend) Admit(ctx context.Context, vif string, addrs []netip.Addr) error {
-	if err := b.checkAdmission(vif, addrs...); err != nil {
-		return err
+	given := make([]netvm.Admission, len(addrs))
+	for i, a := range addrs {
+		given[i] = netvm.Admission{Vif: vif, Addr: a}
 	}
-	return b.rearrange(ctx, func(is []netvm.Admission) []netvm.Admission { return admit(is, vif, addrs) })
+	return b.rearrange(ctx, vif, given)
 }
 
 // Expel implements Gate.
 func (b *iptBackend) Expel(ctx context.Context, vif string, heirs []netvm.Admission) error {
-	for _, h := range heirs {
-		if err := b.checkAdmission(h.Vif, h.Addr); err != nil {
-			return err
-		}
-	}
-	return b.rearrange(ctx, func(is []netvm.Admission) []netvm.Admission { return expel(is, vif, heirs) })
+	return b.rearrange(ctx, vif, heirs)
 }
 
-// checkAdmission finds what no rule could hold.
-func (b *iptBackend) checkAdmission(vif string, addrs ...netip.Addr) error {
-	err := checkAdmission(vif, addrs...)
-	if err == nil && !b.speaksIPv6() && slices.ContainsFunc(addrs, netip.Addr.Is6) {
-		err = fmt.Errorf("%s: %w", vif, errNoIPv6)
+// rearrange takes from the vif all that it has, and gives these.
+func (b *iptBackend) rearrange(ctx context.Context, vif string, given []netvm.Admission) error {
+	err := checkAdmissions(given)
+	if err == nil && !b.speaksIPv6() && len(admissionsOf(false, given)) > 0 {
+		err = errNoIPv6
 	}
 	if err != nil {
-		return fmt.Errorf("iptables: %w", err)
+		return fmt.Errorf("iptables: %s: %w", vif, err)
 	}
-	return nil
-}
-
-// rearrange reads who may send from where, and writes what is different from what should be.
-func (b *iptBackend) rearrange(ctx context.Context, should func([]netvm.Admission) []netvm.Admission) error {
 	unlock, err := lockFile(ctx, b.lock)
 	if err != nil {
-		return fmt.Errorf("iptables: %w", err)
+		return fmt.Errorf("iptables: %s: %w", vif, err)
 	}
 	defer unlock()
 	for _, f := range b.families {
@@ -86,17 +78,17 @@ func (b *iptBackend) rearrange(ctx context.Context, should func([]netvm.Admissio
 			return err
 		}
 		is := parseAdmissions(rules["raw"][chainAllowed])
-		want := admissionsOf(f.v4, should(slices.Clone(is)))
-		if err := f.readmit(ctx, rules, is, want); err != nil {
+		want := readmit(slices.Clone(is), vif, admissionsOf(f.v4, given))
+		if err := f.changeAdmissions(ctx, rules, is, want); err != nil {
 			return fmt.Errorf("iptables: %w", err)
 		}
 	}
 	return nil
 }
 
-// readmit leads from who may send from where to who should. First what closes: an address has left one vif before it
+// changeAdmissions leads from who may send from where to who should. First what closes: an address has left one vif before it
 // comes to another.
-func (f *iptFamily) readmit(ctx context.Context, rules ruleset, is, want []netvm.Admission) error {
+func (f *iptFamily) changeAdmissions(ctx context.Context, rules ruleset, is, want []netvm.Admission) error {
 	allowed, guarded := rules["raw"][chainAllowed], rules["raw"][chainSpoof]
 	for _, a := range is {
 		if slices.Contains(want, a) {

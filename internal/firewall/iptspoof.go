@@ -57,7 +57,7 @@ func parseAdmissions(rules []string) []netvm.Admission {
 		}
 		p, err := netip.ParsePrefix(fields[1])
 		a := netvm.Admission{Addr: p.Addr(), Vif: fields[3]}
-		if err == nil && rule == allowRule(a) && checkAdmission(a.Vif, a.Addr) == nil && !seen[a.Addr] {
+		if err == nil && rule == allowRule(a) && checkAdmission(a) == nil && !seen[a.Addr] {
 			seen[a.Addr] = true
 			out = append(out, a)
 		}

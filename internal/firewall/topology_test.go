@@ -153,14 +153,11 @@ func (n *topology) configureVif(name string, appVM netns.NsHandle, addrs ...neti
 // admit lets the AppVMs send from their addresses.
 func (n *topology) admit(ctx context.Context, b Backend) {
 	n.t.Helper()
-	_, err := gate(b).Ensure(ctx, nil)
+	_, err := b.Ensure(ctx, nil)
 	must(n.t, err)
-	must(n.t, gate(b).Admit(ctx, "vif1.0", []netip.Addr{client4, client6}))
-	must(n.t, gate(b).Admit(ctx, "vif2.0", []netip.Addr{other4, other6}))
+	must(n.t, b.Admit(ctx, "vif1.0", []netip.Addr{client4, client6}))
+	must(n.t, b.Admit(ctx, "vif2.0", []netip.Addr{other4, other6}))
 }
-
-// gate is the other half of a backend.
-func gate(b Backend) Gate { return b.(Gate) }
 
 // somebody is a table of somebody else that our own must live beside.
 const somebody = `
