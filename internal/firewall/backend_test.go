@@ -88,7 +88,7 @@ func TestAClientThatKeepsItsPortMovesOnItsFirstQuery(t *testing.T) {
 		for _, step := range []struct{ virtual, first, second netip.Addr }{
 			{virtual1, resolverA, resolverB}, {virtual6, resolverA6, resolverB6},
 		} {
-			conn, err := n.dial("udp", step.virtual, 5353)
+			conn, err := n.dial("udp", netip.AddrPortFrom(step.virtual, dnsPort), 5353)
 			must(t, err)
 			for _, r := range []netip.Addr{step.first, step.second, step.first, step.second} {
 				apply(t, ctx, b, to(step.virtual, r))

@@ -31,7 +31,7 @@ func TestAnAnswerInFlightDuringAChangeArrives(t *testing.T) {
 			{virtual1, resolverA, resolverB}, {virtual6, resolverA6, resolverB6}, {virtual2, resolverA, netip.Addr{}},
 		} {
 			apply(t, ctx, b, to(step.virtual, step.before))
-			conn, err := n.dial("udp", step.virtual, 0)
+			conn, err := n.dial("udp", netip.AddrPortFrom(step.virtual, dnsPort), 0)
 			must(t, err)
 			answers := make(chan string, 1)
 			go func() {
@@ -73,7 +73,7 @@ func TestNoQueryIsLostThroughManyChanges(t *testing.T) {
 		answered := make(chan struct{}, 1)
 		stop, failed := make(chan struct{}), make(chan error, 2)
 		for i, fixed := range []bool{true, false} {
-			first, err := n.dial("udp", []netip.Addr{virtual1, virtual2}[i], 0)
+			first, err := n.dial("udp", netip.AddrPortFrom([]netip.Addr{virtual1, virtual2}[i], dnsPort), 0)
 			must(t, err)
 			go func() { failed <- n.askUntil(stop, first, fixed, answered) }()
 		}
@@ -142,7 +142,7 @@ func TestATCPConnectionToADeadAddressIsPurged(t *testing.T) {
 	overBackends(t, func(t *testing.T, ctx context.Context, n *topology, b Backend) {
 		ct := openConntrack(t)
 		apply(t, ctx, b, to(virtual1, resolverA))
-		conn, err := n.dial("tcp", virtual1, 0)
+		conn, err := n.dial("tcp", netip.AddrPortFrom(virtual1, dnsPort), 0)
 		must(t, err)
 		defer conn.Close()
 		if who, err := query(conn, "who"); err != nil || who != resolverA.String() {
@@ -163,8 +163,7 @@ func TestATCPConnectionToADeadAddressIsPurged(t *testing.T) {
 		must(t, err)
 		t.Logf("%d flows purged", purged)
 		_, err = query(conn, "who")
-		var netErr net.Error
-		if err == nil || asTimeout(err, &netErr) {
+		if err == nil || isTimeout(err) {
 			t.Errorf("a connection pinned to the dead address ended with %v, want a reset at once", err)
 		}
 		n.mustReach(virtual1, resolverB)

@@ -30,7 +30,7 @@ type packet struct {
 // token marks a body, so that it is known wherever it arrives.
 func token(word string) string { return "<" + word + ">" }
 
-var tokens = regexp.MustCompile(`<[^<>]+>`)
+var tokens = regexp.MustCompile(`<[ -;=?-~]+>`)
 
 // datagram is a UDP packet with a token. Each has a source port of its own, so that it begins a flow of its own.
 func (n *topology) datagram(from, to netip.Addr, word string) packet {
@@ -255,23 +255,16 @@ func (n *topology) mustPass(from netns.NsHandle, v4, v6 netip.Addr, places ...at
 }
 
 // allow puts a rule that accepts everything into the admin's chain of both families.
-func (n *topology) allow(b Backend, chain string) { n.inCustom(b, chain, "accept", "ACCEPT") }
-
-// inCustom puts a verdict into the admin's chain of both families.
-func (n *topology) inCustom(b Backend, chain, nftVerdict, iptVerdict string) {
+func (n *topology) allow(b Backend, chain string) {
 	n.t.Helper()
 	switch b := b.(type) {
 	case *nftBackend:
 		for _, family := range []string{"ip", "ip6"} {
-			n.run("nft", "add", "rule", family, ownTable, chain, nftVerdict)
+			n.run("nft", "add", "rule", family, ownTable, chain, "accept")
 		}
 	case *iptBackend:
-		table := "filter"
-		if chain == customDNAT {
-			table = "nat"
-		}
 		for _, f := range b.families {
-			n.run(f.program, "-w", "-t", table, "-A", chain, "-j", iptVerdict)
+			n.run(f.program, "-w", "-A", chain, "-j", "ACCEPT")
 		}
 	}
 }

@@ -245,8 +245,8 @@ func answerTCP(r netip.Addr, listener *net.TCPListener) {
 	}
 }
 
-// dial opens a client's socket to a virtual address; local port 0 is any.
-func (n *topology) dial(network string, virtual netip.Addr, port int) (net.Conn, error) {
+// dial opens a client's socket; local port 0 is any.
+func (n *topology) dial(network string, to netip.AddrPort, port int) (net.Conn, error) {
 	var conn net.Conn
 	var err error
 	n.in(n.client, func() {
@@ -254,7 +254,7 @@ func (n *topology) dial(network string, virtual netip.Addr, port int) (net.Conn,
 		if network == "udp" && port != 0 {
 			d.LocalAddr = &net.UDPAddr{Port: port}
 		}
-		conn, err = d.Dial(network, netip.AddrPortFrom(virtual, dnsPort).String())
+		conn, err = d.Dial(network, to.String())
 	})
 	return conn, err
 }
@@ -281,7 +281,7 @@ func query(conn net.Conn, text string) (string, error) {
 
 // ask is a query over a socket of its own.
 func (n *topology) ask(network string, virtual netip.Addr, text string) (string, error) {
-	conn, err := n.dial(network, virtual, 0)
+	conn, err := n.dial(network, netip.AddrPortFrom(virtual, dnsPort), 0)
 	if err != nil {
 		return "", err
 	}
@@ -307,8 +307,7 @@ func (n *topology) mustRefuse(virtual netip.Addr) {
 		for i := range 20 {
 			begun := time.Now()
 			who, err := n.ask(network, virtual, "who")
-			var netErr net.Error
-			if err == nil || asTimeout(err, &netErr) {
+			if err == nil || isTimeout(err) {
 				n.t.Errorf("%s query %d to %s after %v: answer of %q, %v; want it refused", network, i, virtual, time.Since(begun), who, err)
 				break
 			}
@@ -361,8 +360,9 @@ func must(t testing.TB, err error) {
 	}
 }
 
-func asTimeout(err error, netErr *net.Error) bool {
-	return errors.As(err, netErr) && (*netErr).Timeout()
+func isTimeout(err error) bool {
+	var netErr net.Error
+	return errors.As(err, &netErr) && netErr.Timeout()
 }
 
 // to is a target on the uplink.
