@@ -52,7 +52,7 @@ type iptBackend struct {
 	log      *slog.Logger
 	legacy   bool         // not over nf_tables
 	families []*iptFamily // IPv4, and IPv6 if the kernel speaks it
-	base     string       // one of BaseAuto, …
+	base     string       // auto, always or never
 	lock     string       // a file; "" = none
 	nft      *nftReader   // sees what others have in nftables
 	refusals refusals
@@ -67,11 +67,8 @@ func newIPTables(ctx context.Context, program string, o Options) (*iptBackend, e
 		return nil, fmt.Errorf("iptables: %w: install the package iptables", err)
 	}
 	b := &iptBackend{
-		log: o.Log, base: cmp.Or(o.Base, BaseAuto), lock: o.Lock, nft: &nftReader{},
+		log: o.Log, base: cmp.Or(o.Base, KindAuto), lock: o.Lock, nft: &nftReader{},
 		refusals: refusals{log: o.Log, stuck: map[string]bool{}},
-	}
-	if !slices.Contains([]string{BaseAuto, BaseAlways, BaseNever}, b.base) {
-		return nil, fmt.Errorf("iptables: base firewall %q: want %s, %s or %s", b.base, BaseAuto, BaseAlways, BaseNever)
 	}
 	version, err := runProgram(ctx, path, "--version")
 	if err != nil {
@@ -126,7 +123,7 @@ func (b *iptBackend) Apply(ctx context.Context, targets []netvm.Target) ([]strin
 	if err != nil {
 		return nil, fmt.Errorf("iptables: %w", err)
 	}
-	more, err := b.bring(ctx, func(s *iptState) table { return want.family(s.v4) })
+	more, err := b.bring(ctx, func(s *iptState, _ table) table { return want.family(s.v4) })
 	return append(changes, more...), err
 }
 

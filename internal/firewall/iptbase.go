@@ -9,14 +9,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// BaseAuto, BaseAlways and BaseNever are the values of Options.Base: whether the base firewall is loaded, that is the
-// rules that close the netvm and the AppVMs to each other and masquerade what goes out.
-const (
-	BaseAuto   = "auto" // unless Qubes' own stands
-	BaseAlways = "always"
-	BaseNever  = "never"
-)
-
 // Chains of the base firewall. None is called QBS-FORWARD: that is the chain in which the scripts of Qubes before
 // nftables keep the firewalls of AppVMs.
 const (
@@ -92,18 +84,13 @@ func (f *iptFamily) fromAppVMs() []string {
 	}
 }
 
-// fromUplinks is what an IPv6 host must hear unasked, of RFC 4890, 4.4.1: the router's queries for multicast
-// listeners, its advertisements, and neighbours that ask and answer (conntrack tracks none of these); and the answers
-// of DHCPv6, which come from another address than was asked (RFC 8415, 7.1).
+// fromUplinks is what a host must hear that it did not ask for, as far as conntrack can tell: answers to the broadcasts
+// and multicasts of DHCP (RFC 2131, 4.4.5; RFC 8415, 7.1), and neighbours and routers.
 func (f *iptFamily) fromUplinks() []string {
 	if f.v4 {
-		return nil
+		return []string{"-p udp -m udp --sport 67 --dport 68 -j ACCEPT"}
 	}
-	var out []string
-	for _, kind := range []int{130, 134, 135, 136} {
-		out = append(out, fmt.Sprintf("-p ipv6-icmp -m icmp6 --icmpv6-type %d -j ACCEPT", kind))
-	}
-	return append(out, "-s fe80::/64 -d fe80::/64 -p udp -m udp --dport 546 -j ACCEPT")
+	return []string{"-p ipv6-icmp -j ACCEPT", "-s fe80::/10 -d fe80::/10 -p udp -m udp --dport 546 -j ACCEPT"}
 }
 
 // static are all chains that never change, each after those that it jumps to.
@@ -117,21 +104,21 @@ func (f *iptFamily) static(base bool) []staticChain {
 // wantsBase tells whether the family is to have the base firewall.
 func (b *iptBackend) wantsBase(ctx context.Context, f *iptFamily, rules ruleset) (bool, error) {
 	switch b.base {
-	case BaseAlways:
+	case always:
 		return true, nil
-	case BaseNever:
+	case never:
 		return false, nil
 	}
 	// The scripts of Qubes before nftables jump to their chain for every packet. We have none of that name.
 	if slices.Contains(rules["filter"]["FORWARD"], "-j QBS-FORWARD") {
 		return false, nil
 	}
-	theirs, err := b.qubesTable(ctx, f)
+	theirs, err := b.qubesBase(ctx, f)
 	return !theirs, err
 }
 
-// qubesTable tells whether nftables has the base firewall of Qubes, in its table `qubes` of the family.
-func (b *iptBackend) qubesTable(ctx context.Context, f *iptFamily) (bool, error) {
+// qubesBase tells whether nftables has the base firewall of Qubes.
+func (b *iptBackend) qubesBase(ctx context.Context, f *iptFamily) (bool, error) {
 	family := byte(unix.NFPROTO_IPV4)
 	if !f.v4 {
 		family = unix.NFPROTO_IPV6
@@ -148,7 +135,7 @@ func (b *iptBackend) qubesTable(ctx context.Context, f *iptFamily) (bool, error)
 	}
 	missing := map[string]bool{"input": true, "forward": true, "postrouting": true}
 	for _, c := range chains {
-		if nulTerminated(c[unix.NFTA_CHAIN_TABLE]) == "qubes" {
+		if nulTerminated(c[unix.NFTA_CHAIN_TABLE]) == qubesTable {
 			delete(missing, nulTerminated(c[unix.NFTA_CHAIN_NAME]))
 		}
 	}

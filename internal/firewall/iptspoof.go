@@ -1,6 +1,7 @@
 package firewall
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -12,20 +13,25 @@ import (
 const (
 	// chainSpoof sends what comes from a vif to chainAllowed. From elsewhere it drops what has the address of a vif.
 	chainSpoof = "QBS-SPOOF"
-	// chainAllowed lets what a vif may send return to PREROUTING, and drops the rest.
+	// chainAllowed lets what a vif may send return to PREROUTING, and drops the rest. The newest comes first.
 	chainAllowed = "QBS-ALLOWED"
 )
 
 // toAllowed goes instead of jumping: what returns from there has passed chainSpoof too.
 var toAllowed = fromVifs + "-g " + chainAllowed
 
-// allowedTail ends chainAllowed. What a guest's own IPv6 says of itself (it looks for duplicates of its address, for
-// routers, for listeners) is no spoofing: it is dropped by rules, and so counters, of its own.
-func (f *iptFamily) allowedTail() []string {
+// neverAllowed begins chainAllowed. What a guest's own IPv6 says of itself (it looks for duplicates of its address, for
+// routers, for listeners) is no spoofing; it is dropped by rules, and so counters, of its own. And no guest is a router
+// or, as its own address is permanent here, a neighbour that has to introduce itself.
+func (f *iptFamily) neverAllowed() []string {
 	if f.v4 {
-		return []string{drop}
+		return nil
 	}
-	return []string{"-s ::/128 " + drop, "-s fe80::/10 " + drop, drop}
+	out := []string{"-s ::/128 " + drop, "-s fe80::/10 " + drop}
+	for _, kind := range []int{133, 134, 136, 137} { // RFC 4861, 4: solicitation of routers, advertisements, redirect
+		out = append(out, fmt.Sprintf("-p ipv6-icmp -m icmp6 --icmpv6-type %d %s", kind, drop))
+	}
+	return out
 }
 
 // allowRule lets a vif send from an address.
@@ -61,7 +67,7 @@ func parseAdmissions(rules []string) []netvm.Admission {
 
 // spoofChains are the two chains as they must be for these admissions. What is in chainSpoof already keeps its order.
 func (f *iptFamily) spoofChains(admitted []netvm.Admission, now []string) []staticChain {
-	allowed, guarded, missing := []string{}, []string{toAllowed}, map[string]bool{}
+	allowed, guarded, missing := f.neverAllowed(), []string{toAllowed}, map[string]bool{}
 	for _, a := range admitted {
 		allowed = append(allowed, allowRule(a))
 		missing[guardRule(a.Addr)] = true
@@ -78,7 +84,7 @@ func (f *iptFamily) spoofChains(admitted []netvm.Admission, now []string) []stat
 		}
 	}
 	return []staticChain{
-		{"raw", chainAllowed, append(allowed, f.allowedTail()...)},
+		{"raw", chainAllowed, append(allowed, drop)},
 		{"raw", chainSpoof, guarded},
 	}
 }

@@ -3,12 +3,13 @@ package firewall
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 )
 
-// bring brings the kernel to our rules, and to the targets that the caller wants of each family.
-func (b *iptBackend) bring(ctx context.Context, targetsFor func(*iptState) table) ([]string, error) {
+// bring brings the kernel to our rules, and to the targets that the caller wants of each family, told what there is.
+func (b *iptBackend) bring(ctx context.Context, targetsFor func(s *iptState, all table) table) ([]string, error) {
 	unlock, err := lockFile(ctx, b.lock)
 	if err != nil {
 		return nil, fmt.Errorf("iptables: %w", err)
@@ -18,10 +19,14 @@ func (b *iptBackend) bring(ctx context.Context, targetsFor func(*iptState) table
 	if err != nil {
 		return nil, err
 	}
-	want, changes := table{}, []string(nil)
-	var stale []*iptState
+	all, want := table{}, table{}
 	for _, s := range states {
-		mine := targetsFor(s)
+		maps.Copy(all, s.table)
+	}
+	var stale []*iptState
+	var changes []string
+	for _, s := range states {
+		mine := targetsFor(s, all)
 		if s.fault != "" {
 			changes = append(changes, "ruleset loaded: "+s.fault)
 		}
@@ -30,9 +35,7 @@ func (b *iptBackend) bring(ctx context.Context, targetsFor func(*iptState) table
 			stale = append(stale, s)
 		}
 		changes = append(changes, more...)
-		for v, e := range mine {
-			want[v] = e
-		}
+		maps.Copy(want, mine)
 	}
 	if len(stale) == 0 {
 		return nil, nil
@@ -84,6 +87,12 @@ func (s *iptState) writeSpoof(ctx context.Context, _ table) error {
 	for _, c := range s.spoofChains(s.admitted, s.rules["raw"][chainSpoof]) {
 		if err := s.mend(ctx, c); err != nil {
 			return err
+		}
+	}
+	if s.rules["raw"][chainZone] == nil {
+		// The jump to it is made together with ours.
+		if err := s.ClearChain("raw", chainZone); err != nil {
+			return fmt.Errorf("create chain %s: %w", chainZone, err)
 		}
 	}
 	return s.writeHooks(ctx, "raw")

@@ -117,12 +117,8 @@ func (b *nftBackend) Apply(ctx context.Context, targets []netvm.Target) ([]strin
 		return changes, err
 	}
 	if state.fault != "" {
-		loaded, err := b.load(ctx, want)
-		if err != nil {
-			return append(changes, loaded...), err
-		}
-		changes = append(changes, loaded...)
-		return append(changes, describeChanges(state.table, want)...), nil
+		loaded, err := b.load(ctx, func(table) table { return want })
+		return append(changes, loaded...), err
 	}
 	if len(differing(state.table, want)) == 0 {
 		return changes, nil

@@ -87,27 +87,26 @@ func (b *nftBackend) Ensure(ctx context.Context, virtual []netip.Addr) ([]string
 	if err != nil || state.fault == "" {
 		return nil, err
 	}
-	want := state.table
-	if len(want) == 0 {
-		targets := make([]netvm.Target, len(virtual))
-		for i, v := range virtual {
-			targets[i].Virtual = v
-		}
-		if want, err = wanted(targets); err != nil {
-			return nil, fmt.Errorf("nftables: %w", err)
-		}
+	refused, err := refusing(virtual)
+	if err != nil {
+		return nil, fmt.Errorf("nftables: %w", err)
 	}
 	changes, err := b.refusals.lift()
 	if err != nil {
 		return nil, fmt.Errorf("nftables: %w", err)
 	}
-	loaded, err := b.load(ctx, want)
+	loaded, err := b.load(ctx, func(is table) table {
+		if len(is) == 0 {
+			return refused
+		}
+		return is
+	})
 	return append(changes, loaded...), err
 }
 
 // load puts the ruleset and the elements into the kernel in one transaction and seals it, unless another process was
-// faster. It says what it did.
-func (b *nftBackend) load(ctx context.Context, want table) ([]string, error) {
+// faster. It says what it did. What is wanted may depend on the targets that there are.
+func (b *nftBackend) load(ctx context.Context, wantOf func(is table) table) ([]string, error) {
 	unlock, err := lockFile(ctx, b.Lock)
 	if err != nil {
 		return nil, fmt.Errorf("nftables: %w", err)
@@ -118,8 +117,10 @@ func (b *nftBackend) load(ctx context.Context, want table) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	want := wantOf(state.table)
+	changes := describeChanges(state.table, want)
 	if state.fault == "" {
-		return nil, b.replaceElements(ctx, state, want)
+		return changes, b.replaceElements(ctx, state, want)
 	}
 	b.last = nil
 	texts, err := b.rulesetTexts(ctx)
@@ -130,7 +131,7 @@ func (b *nftBackend) load(ctx context.Context, want table) ([]string, error) {
 	if err := b.loadText(ctx, rules+b.brokenSealsText()+elementsText(b.inet, want)); err != nil {
 		return nil, fmt.Errorf("nftables: load the ruleset: %w", err)
 	}
-	return []string{"ruleset loaded: " + state.fault}, b.writeSeals(ctx, rules)
+	return append([]string{"ruleset loaded: " + state.fault}, changes...), b.writeSeals(ctx, rules)
 }
 
 // loadText loads rules onto whatever is there. What an older version or somebody else left may contradict ours: then

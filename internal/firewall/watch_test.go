@@ -19,7 +19,7 @@ func TestLookingCausesNoHint(t *testing.T) {
 			t.Setenv(xtablesLockEnv, filepath.Join(t.TempDir(), "xtables.lock")) // nobody else's iptables
 			ctx := testContext(t)
 			n := newTopology(t)
-			b, err := open(ctx, t)
+			b, err := open(ctx, Options{Log: testLog(t)})
 			must(t, err)
 			n.admit(ctx, b)
 			targets := []netvm.Target{to(virtual1, resolverA)}
