@@ -123,7 +123,7 @@ func run(path string, log *slog.Logger) error {
 
 func settings(c config.Config) engine.Settings {
 	return engine.Settings{
-		Virtual:  c.DNS.Virtual,
+		Virtual:  c.DNS.VirtualOr(nil),
 		Servers:  c.DNS.Servers,
 		Source:   string(c.DNS.Source),
 		OnlyWarn: c.Firewall.OnDrift == config.Warn,

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"net/netip"
 	"os"
-	"slices"
 	"strings"
 
 	"github.com/BurntSushi/toml"
@@ -23,59 +22,74 @@ type Config struct {
 	RuntimeDir string   `toml:"runtime_dir"`
 	DNS        DNS      `toml:"dns"`
 	Firewall   Firewall `toml:"firewall"`
+	Vif        Vif      `toml:"vif"`
+	Store      Store    `toml:"store"`
 	Hooks      Hooks    `toml:"hooks"`
 }
 
 // DNS says which addresses AppVMs ask and where their queries go.
 type DNS struct {
-	Virtual    []netip.Addr `toml:"virtual"` // what AppVMs have as nameservers
+	Virtual    []netip.Addr `toml:"virtual"` // what AppVMs have as nameservers; empty = see VirtualOr
 	Servers    []netip.Addr `toml:"servers"` // empty = from the source
 	Source     Source       `toml:"source"`
 	ResolvConf string       `toml:"resolv_conf"`
 }
 
-// Firewall says how the kernel is told.
+// Firewall says how the kernel is told, and what.
 type Firewall struct {
-	Backend Backend `toml:"backend"`
-	OnDrift OnDrift `toml:"on_drift"`
+	Backend   Backend   `toml:"backend"`
+	Base      Base      `toml:"base"`
+	OnDrift   OnDrift   `toml:"on_drift"`
+	Flowtable Flowtable `toml:"flowtable"`
 }
 
-// Hooks names the systemd units that are told after the DNS targets changed.
+// Vif says how an AppVM's network card is set up.
+type Vif struct {
+	Gateway  netip.Addr `toml:"gateway"`  // IPv4; the zero Addr = from the store
+	Gateway6 netip.Addr `toml:"gateway6"` // IPv6; the zero Addr = from the store
+	Harden   Harden     `toml:"harden"`
+}
+
+// Store says where the netvm's own settings are read.
+type Store struct {
+	Kind          StoreKind `toml:"kind"`
+	QubesDBSocket string    `toml:"qubesdb_socket"`
+	XenStorePath  string    `toml:"xenstore_path"` // "auto", or the path of a socket or a device
+}
+
+// Hooks names what is told when something changed: systemd units after the DNS targets, programs after a vif.
 type Hooks struct {
 	TryRestartUnits []string `toml:"try_restart_units"`
 	TryReloadUnits  []string `toml:"try_reload_units"`
+	NetworkHooksDir string   `toml:"network_hooks_dir"` // need not exist
 }
-
-// Source is a value of dns.source: auto, networkmanager, resolved or resolv.conf.
-type Source string
-
-// Backend is a value of firewall.backend: auto, nftables or iptables.
-type Backend string
-
-// OnDrift is a value of firewall.on_drift: restore or warn.
-type OnDrift string
-
-// The values of firewall.on_drift.
-const (
-	Restore OnDrift = "restore" // undo what others change in our rules
-	Warn    OnDrift = "warn"    // only say it
-)
 
 // Default is the configuration where the file says nothing.
 func Default() Config {
 	return Config{
 		RuntimeDir: "/run/netvmd",
-		DNS: DNS{
-			Virtual:    []netip.Addr{netip.AddrFrom4([4]byte{10, 139, 1, 1}), netip.AddrFrom4([4]byte{10, 139, 1, 2})},
-			Source:     "auto",
-			ResolvConf: "/etc/resolv.conf",
-		},
-		Firewall: Firewall{Backend: "auto", OnDrift: Restore},
+		DNS:        DNS{Source: "auto", ResolvConf: "/etc/resolv.conf"},
+		Firewall:   Firewall{Backend: "auto", Base: BaseAuto, OnDrift: Restore, Flowtable: FlowtableAuto},
+		Vif:        Vif{Harden: HardenAuto},
+		Store:      Store{Kind: StoreAuto, QubesDBSocket: "/var/run/qubes/qubesdb.sock", XenStorePath: "auto"},
 		Hooks: Hooks{
 			TryRestartUnits: []string{"qubes-updates-proxy.service"},
 			TryReloadUnits:  []string{"qubes-firewall.service"},
+			NetworkHooksDir: "/rw/config/network-hooks.d",
 		},
 	}
+}
+
+// VirtualOr returns the virtual DNS addresses in force: the file's, else the store's, else those that Qubes gives to
+// every AppVM.
+func (d DNS) VirtualOr(store []netip.Addr) []netip.Addr {
+	switch {
+	case len(d.Virtual) > 0:
+		return d.Virtual
+	case len(store) > 0:
+		return store
+	}
+	return []netip.Addr{netip.AddrFrom4([4]byte{10, 139, 1, 1}), netip.AddrFrom4([4]byte{10, 139, 1, 2})}
 }
 
 // Path is the file that counts: the flag's value, else $NETVMD_CONFIG, else DefaultPath. named tells that
@@ -106,7 +120,6 @@ func Load(flag string) (Config, error) {
 // Parse reads a configuration from text; path is for its errors alone.
 func Parse(path, text string) (Config, error) {
 	c := Default()
-	defaults := Default()
 	meta, err := toml.Decode(text, &c)
 	var parse toml.ParseError
 	if errors.As(err, &parse) {
@@ -123,67 +136,10 @@ func Parse(path, text string) (Config, error) {
 		return Config{}, fmt.Errorf("%s:%d: unknown key %s: remove it or mend its spelling",
 			path, lineOf(text, unknown[0]), unknown[0])
 	}
-	if len(c.DNS.Virtual) == 0 { // [] asks for the default
-		c.DNS.Virtual = defaults.DNS.Virtual
-	}
 	if key, err := c.check(); err != nil {
 		return Config{}, fmt.Errorf("%s:%d: %s: %w", path, lineOf(text, key), key, err)
 	}
 	return c, nil
-}
-
-// check finds what each value alone cannot show; the key is the one at fault.
-func (c Config) check() (toml.Key, error) {
-	for i, a := range c.DNS.Virtual {
-		switch {
-		case !a.IsGlobalUnicast() || a.Zone() != "" || a.Is4In6():
-			return toml.Key{"dns", "virtual"}, fmt.Errorf("%s cannot be a virtual DNS address: a plain unicast address is needed", a)
-		case slices.Contains(c.DNS.Virtual[:i], a):
-			return toml.Key{"dns", "virtual"}, fmt.Errorf("%s stands there twice", a)
-		}
-	}
-	for _, p := range []struct{ section, key, value string }{
-		{"", "runtime_dir", c.RuntimeDir},
-		{"dns", "resolv_conf", c.DNS.ResolvConf},
-	} {
-		if !strings.HasPrefix(p.value, "/") {
-			key := toml.Key{p.section, p.key}
-			if p.section == "" {
-				key = toml.Key{p.key}
-			}
-			return key, fmt.Errorf("%q is not an absolute path", p.value)
-		}
-	}
-	for key, units := range map[string][]string{"try_restart_units": c.Hooks.TryRestartUnits, "try_reload_units": c.Hooks.TryReloadUnits} {
-		for _, u := range units {
-			if !strings.Contains(u, ".") || strings.ContainsAny(u, "/ \t\n") {
-				return toml.Key{"hooks", key}, fmt.Errorf("%q is not a unit's name, such as example.service", u)
-			}
-		}
-	}
-	return nil, nil
-}
-
-// UnmarshalText takes one of the sources.
-func (s *Source) UnmarshalText(b []byte) error {
-	return oneOf(s, b, "auto", "networkmanager", "resolved", "resolv.conf")
-}
-
-// UnmarshalText takes one of the backends.
-func (v *Backend) UnmarshalText(b []byte) error { return oneOf(v, b, "auto", "nftables", "iptables") }
-
-// UnmarshalText takes Restore or Warn.
-func (v *OnDrift) UnmarshalText(b []byte) error { return oneOf(v, b, Restore, Warn) }
-
-func oneOf[T ~string](v *T, b []byte, allowed ...T) error {
-	if *v = T(b); slices.Contains(allowed, *v) {
-		return nil
-	}
-	words := make([]string, len(allowed))
-	for i, a := range allowed {
-		words[i] = string(a)
-	}
-	return fmt.Errorf("%q is not one of %s", b, strings.Join(words, ", "))
 }
 
 func firstLine(s string) string {

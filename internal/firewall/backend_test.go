@@ -10,7 +10,9 @@ import (
 
 // backends are all that the behavioural tests run over.
 var backends = map[string]func(context.Context, testing.TB) (Backend, error){
-	"nftables": func(ctx context.Context, t testing.TB) (Backend, error) { return newNFTables(ctx, testLog(t)) },
+	"nftables": func(ctx context.Context, t testing.TB) (Backend, error) {
+		return newNFTables(ctx, Options{Log: testLog(t)})
+	},
 	"iptables-nft": func(ctx context.Context, t testing.TB) (Backend, error) {
 		return newIPTables(ctx, "iptables-nft", testLog(t))
 	},
@@ -27,6 +29,7 @@ func overBackends(t *testing.T, test func(*testing.T, context.Context, *topology
 			n := newTopology(t)
 			b, err := open(ctx, t)
 			must(t, err)
+			n.admit(ctx, b)
 			test(t, ctx, n, b)
 		})
 	}

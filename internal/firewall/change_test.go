@@ -188,8 +188,9 @@ func TestPurgesCountWhatTheyDelete(t *testing.T) {
 		t.Run(step.name, func(t *testing.T) {
 			ctx := testContext(t)
 			n := newTopology(t)
-			b, err := newNFTables(ctx, testLog(t))
+			b, err := newNFTables(ctx, Options{Log: testLog(t)})
 			must(t, err)
+			n.admit(ctx, b)
 			ct := openConntrack(t)
 			apply(t, ctx, b, to(step.virtual, step.first))
 			n.mustReach(step.virtual, step.first)
@@ -212,8 +213,9 @@ func TestFlowsMasqueradedWithALostAddressAreDead(t *testing.T) {
 	n := newTopology(t)
 	// With `snat to`, unlike masquerade, the kernel itself forgets nothing when the address goes.
 	n.nft("flush chain ip somebody out\nadd rule ip somebody out oifname up0 snat to 192.0.2.254\n")
-	b, err := newNFTables(ctx, testLog(t))
+	b, err := newNFTables(ctx, Options{Base: never, Log: testLog(t)})
 	must(t, err)
+	n.admit(ctx, b)
 	ct := openConntrack(t)
 	targets := []netvm.Target{to(virtual1, resolverA)}
 	apply(t, ctx, b, targets...)

@@ -79,6 +79,7 @@ func TestDamageIsNoticedAndMended(t *testing.T) {
 				n := newTopology(t)
 				b, err := open(ctx, t)
 				must(t, err)
+				n.admit(ctx, b)
 				targets := []netvm.Target{to(virtual1, resolverA), unserved(virtual2), to(virtual6, resolverA6)}
 				apply(t, ctx, b, targets...)
 				hints := n.watch(ctx, b)
@@ -94,6 +95,7 @@ func TestDamageIsNoticedAndMended(t *testing.T) {
 					t.Error("Check finds nothing")
 				}
 				t.Log(apply(t, ctx, b, targets...))
+				n.admit(ctx, b)
 				if d.command == "nft flush ruleset" {
 					n.nft(masquerade)
 				}
@@ -109,8 +111,9 @@ func TestDamageIsNoticedAndMended(t *testing.T) {
 func TestWhatIsNotOursIsLeftAlone(t *testing.T) {
 	ctx := testContext(t)
 	n := newTopology(t)
-	b, err := newNFTables(ctx, testLog(t))
+	b, err := newNFTables(ctx, Options{Log: testLog(t)})
 	must(t, err)
+	n.admit(ctx, b)
 	targets := []netvm.Target{to(virtual1, resolverA)}
 	apply(t, ctx, b, targets...)
 	n.nft("add chain ip netvmd custom-input\nadd rule ip netvmd custom-input counter\n")
@@ -135,6 +138,7 @@ func TestANewProcessFindsNothingToDo(t *testing.T) {
 			targets := []netvm.Target{to(virtual1, resolverA), unserved(virtual2), to(virtual6, resolverA6)}
 			first, err := open(ctx, t)
 			must(t, err)
+			n.admit(ctx, first)
 			apply(t, ctx, first, targets...)
 
 			reader := &nftReader{}

@@ -89,7 +89,7 @@ func New(ctx context.Context, o Options) (Backend, error) {
 	kind, log := cmp.Or(o.Kind, KindAuto), o.Log
 	var tried []error
 	if kind == KindNFTables || kind == KindAuto {
-		b, err := newNFTables(ctx, log)
+		b, err := newNFTables(ctx, o)
 		if err == nil {
 			return b, nil
 		}

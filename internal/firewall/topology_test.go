@@ -120,6 +120,18 @@ func (n *topology) configure() {
 	n.nft(masquerade)
 }
 
+// admit lets the AppVM send from its addresses.
+func (n *topology) admit(ctx context.Context, b Backend) {
+	n.t.Helper()
+	gate, is := b.(Gate)
+	if !is {
+		return
+	}
+	_, err := gate.Ensure(ctx, nil)
+	must(n.t, err)
+	must(n.t, gate.Admit(ctx, "vif1.0", []netip.Addr{netip.MustParseAddr("10.137.0.5"), netip.MustParseAddr("fd09:24ef:4179::a89:5")}))
+}
+
 // masquerade is the table of somebody else that our own must live beside.
 const masquerade = `
 table ip somebody { chain out { type nat hook postrouting priority srcnat; oifname "up0" masquerade; }; }

@@ -18,14 +18,19 @@ var mayImport = map[string][]string{
 	"netvmd/internal/firewall":  {"internal/netvm"},
 	"netvmd/internal/vif":       {"internal/netvm"},
 	"netvmd/internal/systembus": nil,
-	"netvmd/nmhook":             {"internal/netvm", "internal/systembus"},
-	"netvmd/dbus":               {"internal/netvm", "internal/systembus"},
-	"netvmd/tray":               {"internal/netvm", "dbus"},
-	"netvmd/packaging":          nil,
-	"netvmd/internal/lab":       {"internal/netvm", "dbus"},
-	"netvmd/cmd/netvm-lab":      {"internal/netvm", "internal/lab"},
+	"netvmd/internal/store":     {"internal/store/qubesdb", "internal/store/xenstore"},
+	// What the two clients have in common.
+	"netvmd/internal/store/dialog":   nil,
+	"netvmd/internal/store/qubesdb":  {"internal/store/dialog"},
+	"netvmd/internal/store/xenstore": {"internal/store/dialog"},
+	"netvmd/nmhook":                  {"internal/netvm", "internal/systembus"},
+	"netvmd/dbus":                    {"internal/netvm", "internal/systembus"},
+	"netvmd/tray":                    {"internal/netvm", "dbus"},
+	"netvmd/packaging":               nil,
+	"netvmd/internal/lab":            {"internal/netvm", "dbus"},
+	"netvmd/cmd/netvm-lab":           {"internal/netvm", "internal/lab"},
 	"netvmd/cmd/netvmd": {"dbus", "nmhook", "internal/config", "internal/engine", "internal/firewall", "internal/hooks",
-		"internal/vif"},
+		"internal/store", "internal/vif"},
 }
 
 // onlyIn says where a library may be imported.
