@@ -5,7 +5,7 @@ set -euo pipefail
 work=$1 bin=$2
 here=$(dirname "$(realpath "$0")")
 debian=$work/debian
-xen=$(echo "$debian"/usr/lib/xen-*/bin)
+xen=$(echo "$debian"/usr/lib/xen-[0-9]*/bin)
 kernel=$(basename "$debian"/lib/modules/*)
 libraries=usr/lib/x86_64-linux-gnu
 export PATH=$PATH:/usr/sbin:/sbin

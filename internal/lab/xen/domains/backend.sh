@@ -2,7 +2,8 @@
 # What a backend domain does, dom0 or the driver domain: load its drivers, have an uplink, and say what it knows of a
 # vif.
 
-export PATH=$PATH:$(echo /usr/lib/xen-*/bin)
+toolstack=$(echo /usr/lib/xen-*/bin)
+export PATH=$PATH:$toolstack
 
 # The addresses behind the uplink: a web server and a DNS server, and one that nothing but forged packets is sent to.
 readonly server4=192.0.2.80 server6=2001:db8::80
@@ -24,9 +25,8 @@ add_uplink() {
 	ip addr add 2001:db8::1/64 dev eth0 nodad
 	ip link set eth0 up
 	local address
-	for address in "$server4/24" "$bait4/24" 192.0.2.53/24 "$server6/64" "$bait6/64"; do
-		ip -n outside addr add "$address" dev inside nodad
-	done
+	for address in "$server4/24" "$bait4/24" 192.0.2.53/24; do ip -n outside addr add "$address" dev inside; done
+	for address in "$server6/64" "$bait6/64"; do ip -n outside addr add "$address" dev inside nodad; done
 	ip -n outside link set lo up
 	ip -n outside link set inside up
 	ip netns exec outside nft -f - <<-END

@@ -32,14 +32,15 @@ serve() {
 
 # until_true SECONDS COMMAND...: runs the command until it succeeds, and prints what it said last if it never does.
 until_true() {
-	left=$(($1 * 5))
+	deadline=$(($(uptime_seconds) + $1))
 	shift
 	until said=$("$@" 2>&1); do
-		left=$((left - 1))
-		if [ "$left" -le 0 ]; then
+		if [ "$(uptime_seconds)" -ge "$deadline" ]; then
 			echo "$said"
 			return 1
 		fi
 		sleep 0.2
 	done
 }
+
+uptime_seconds() { cut -d . -f 1 /proc/uptime; }
