@@ -14,10 +14,10 @@ var backends = map[string]func(context.Context, testing.TB) (Backend, error){
 		return newNFTables(ctx, Options{Log: testLog(t)})
 	},
 	"iptables-nft": func(ctx context.Context, t testing.TB) (Backend, error) {
-		return newIPTables(ctx, "iptables-nft", testLog(t))
+		return newIPTables(ctx, "iptables-nft", Options{Log: testLog(t)})
 	},
 	"iptables-legacy": func(ctx context.Context, t testing.TB) (Backend, error) {
-		return newIPTables(ctx, "iptables-legacy", testLog(t))
+		return newIPTables(ctx, "iptables-legacy", Options{Log: testLog(t)})
 	},
 }
 

@@ -7,37 +7,44 @@ import (
 	"slices"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"netvmd/internal/netvm"
 )
 
-// checkAdmission finds what no set and no rule could hold.
-func checkAdmission(vif string, addrs []netip.Addr) error {
-	if vif == "" || len(vif) >= unix.IFNAMSIZ || strings.ContainsAny(vif, " \t\n/\x00") {
-		return fmt.Errorf("%q is no name of a network device", vif)
-	}
-	for _, a := range addrs {
-		if !a.IsValid() || a.Is4In6() || a.Zone() != "" {
-			return fmt.Errorf("%s: %q is no plain address", vif, a)
-		}
+// checkAdmission says what is wrong with an admission: the name must be that of one device, which rules out
+// iptables' "+" for any that begins so, and the address that of one host.
+func checkAdmission(a netvm.Admission) error {
+	const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
+	const longest = 15 // IFNAMSIZ - 1
+	switch {
+	case a.Vif == "" || len(a.Vif) > longest || strings.Trim(a.Vif, letters) != "" || a.Vif[0] == '-':
+		return fmt.Errorf("%q is no name of a vif", a.Vif)
+	case !a.Addr.IsGlobalUnicast() || a.Addr.Is4In6() || a.Addr.Zone() != "":
+		return fmt.Errorf("%s: %q is no address of an AppVM", a.Vif, a.Addr)
 	}
 	return nil
 }
 
-// admit gives the vif exactly these addresses, and takes them from others.
-func admit(is []netvm.Admission, vif string, addrs []netip.Addr) []netvm.Admission {
-	is = slices.DeleteFunc(is, func(a netvm.Admission) bool { return a.Vif == vif || slices.Contains(addrs, a.Addr) })
-	for _, addr := range addrs {
-		is = append(is, netvm.Admission{Vif: vif, Addr: addr})
+// checkAdmissions says what is wrong with who is given what: an address belongs to one vif at a time.
+func checkAdmissions(given []netvm.Admission) error {
+	owner := map[netip.Addr]string{}
+	for _, a := range given {
+		if err := checkAdmission(a); err != nil {
+			return err
+		}
+		if other := owner[a.Addr]; other != "" && other != a.Vif {
+			return fmt.Errorf("%s is given to both %s and %s", a.Addr, other, a.Vif)
+		}
+		owner[a.Addr] = a.Vif
 	}
-	return ordered(is)
+	return nil
 }
 
-// expel takes from the vif all that it has, and gives the heirs theirs.
-func expel(is []netvm.Admission, vif string, heirs []netvm.Admission) []netvm.Admission {
-	is = slices.DeleteFunc(is, func(a netvm.Admission) bool { return a.Vif == vif })
-	return ordered(append(is, heirs...))
+// readmit takes from the vif all that it has, and gives these, each address taken from whoever has it.
+func readmit(is []netvm.Admission, vif string, given []netvm.Admission) []netvm.Admission {
+	is = slices.DeleteFunc(is, func(a netvm.Admission) bool {
+		return a.Vif == vif || slices.ContainsFunc(given, func(g netvm.Admission) bool { return g.Addr == a.Addr })
+	})
+	return ordered(append(is, given...))
 }
 
 func ordered(list []netvm.Admission) []netvm.Admission {

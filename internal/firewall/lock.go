@@ -5,42 +5,71 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-const (
-	// lockPatience is how long another process may hold the lock: loading takes some 50 ms, in iptables a second.
-	lockPatience = 15 * time.Second
-	// lockPause is the time between two attempts; flock(2) knows no deadline.
-	lockPause = 5 * time.Millisecond
-)
+// lockTimeout bounds the wait for the lock file. Loading a whole ruleset with iptables takes some 60 processes, less
+// than a second; a hotplug script has 40 s (libxl's LIBXL_HOTPLUG_TIMEOUT) in all.
+const lockTimeout = 15 * time.Second
 
-// lockFile takes the lock of that file, which is made if it is missing, and waits while another process has it. The
-// kernel gives it back when a process ends. An empty path is no lock.
+// lockFile locks a file for this process alone (flock) and waits for whoever holds it, until ctx ends or lockTimeout
+// has passed. The file and its folder are made if they are missing; "" locks nothing. The kernel gives the lock back
+// when its holder dies.
 func lockFile(ctx context.Context, path string) (unlock func(), err error) {
 	if path == "" {
 		return func() {}, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, lockPatience)
-	defer cancel()
-	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("lock: %w", err)
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, fmt.Errorf("make the folder of the lock: %w", err)
 	}
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open the lock: %w", err)
+	}
+	// Closing is what unlocks. Nothing was written, so that its error tells nothing.
+	unlock = func() { _ = file.Close() }
+
+	err = flock(file, unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return waitForLock(ctx, file, unlock)
+	}
+	if err != nil {
+		unlock()
+		return nil, fmt.Errorf("lock %s: %w", path, err)
+	}
+	return unlock, nil
+}
+
+// waitForLock waits in a goroutine of its own, as nothing ends a flock that waits: one that comes too late is given
+// back at once.
+func waitForLock(ctx context.Context, file *os.File, unlock func()) (func(), error) {
+	ctx, cancel := context.WithTimeout(ctx, lockTimeout)
+	defer cancel()
+	locked := make(chan error, 1)
+	go func() { locked <- flock(file, unix.LOCK_EX) }()
+	select {
+	case err := <-locked:
+		if err != nil {
+			unlock()
+			return nil, fmt.Errorf("lock %s: %w", file.Name(), err)
+		}
+		return unlock, nil
+	case <-ctx.Done():
+		go func() { <-locked; unlock() }()
+		return nil, fmt.Errorf("lock %s, which another program holds: %w", file.Name(), ctx.Err())
+	}
+}
+
+// flock tries again when a signal interrupts it.
+func flock(file *os.File, how int) error {
 	for {
-		err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
-			return func() { file.Close() }, nil
-		}
-		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
-			return nil, errors.Join(fmt.Errorf("lock %s: %w", path, err), file.Close())
-		}
-		select {
-		case <-ctx.Done():
-			return nil, errors.Join(fmt.Errorf("lock %s: another process holds it: %w", path, ctx.Err()), file.Close())
-		case <-time.After(lockPause):
+		// Fd leaves a file in blocking mode, which a regular file is in anyway.
+		err := unix.Flock(int(file.Fd()), how)
+		if !errors.Is(err, unix.EINTR) {
+			return err
 		}
 	}
 }

@@ -20,10 +20,14 @@ const qubesTable = "qubes"
 
 // Admit implements Gate.
 func (b *nftBackend) Admit(ctx context.Context, vif string, addrs []netip.Addr) error {
-	if err := checkAdmission(vif, addrs); err != nil {
+	given := make([]netvm.Admission, len(addrs))
+	for i, a := range addrs {
+		given[i] = netvm.Admission{Vif: vif, Addr: a}
+	}
+	if err := checkAdmissions(given); err != nil {
 		return fmt.Errorf("nftables: %w", err)
 	}
-	err := b.rearrange(ctx, func(a []netvm.Admission) []netvm.Admission { return admit(a, vif, addrs) })
+	err := b.rearrange(ctx, func(a []netvm.Admission) []netvm.Admission { return readmit(a, vif, given) })
 	if err != nil {
 		return fmt.Errorf("nftables: admit %s: %w", vif, err)
 	}
@@ -32,12 +36,10 @@ func (b *nftBackend) Admit(ctx context.Context, vif string, addrs []netip.Addr) 
 
 // Expel implements Gate.
 func (b *nftBackend) Expel(ctx context.Context, vif string, heirs []netvm.Admission) error {
-	for _, h := range heirs {
-		if err := checkAdmission(h.Vif, []netip.Addr{h.Addr}); err != nil {
-			return fmt.Errorf("nftables: %w", err)
-		}
+	if err := checkAdmissions(heirs); err != nil {
+		return fmt.Errorf("nftables: %w", err)
 	}
-	err := b.rearrange(ctx, func(a []netvm.Admission) []netvm.Admission { return expel(a, vif, heirs) })
+	err := b.rearrange(ctx, func(a []netvm.Admission) []netvm.Admission { return readmit(a, vif, heirs) })
 	if err != nil {
 		return fmt.Errorf("nftables: expel %s: %w", vif, err)
 	}
@@ -47,6 +49,9 @@ func (b *nftBackend) Expel(ctx context.Context, vif string, heirs []netvm.Admiss
 // Admitted implements Gate. It leaves out what does not stand in every set that it must stand in.
 func (b *nftBackend) Admitted(ctx context.Context) ([]netvm.Admission, error) {
 	state, err := b.readGate(ctx)
+	if errors.Is(err, unix.ENOENT) {
+		return nil, nil
+	}
 	if err != nil {
 		return nil, fmt.Errorf("nftables: %w", err)
 	}
