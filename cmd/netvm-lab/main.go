@@ -33,6 +33,7 @@ Usage: netvm-lab COMMAND [FLAGS]
           (inside of netvm-lab shell)
   ask     netvm-lab ask SERVER...: which of the lab's resolvers answers there
           (in a host of the lab)
+  spoof   send packets as if from other addresses (in a host of the lab)
   help    print this
 
 Flags of each command: netvm-lab COMMAND --help
@@ -57,6 +58,7 @@ var commands = map[string]func(ctx context.Context, args []string) error{
 	"bench": bench,
 	"exec":  execute,
 	"ask":   ask,
+	"spoof": spoof,
 }
 
 func main() {
