@@ -35,7 +35,7 @@ func openSetup(ctx context.Context, conf config.Config, virtual []netip.Addr, lo
 	if err != nil {
 		return nil, nil, err
 	}
-	setup = &vif.Setup{Gate: gate, Flows: flows, Virtual: virtual, Hooks: conf.Hooks.NetworkHooksDir, Log: log}
+	setup = &vif.Setup{Gate: gate, Flows: flows, Virtual: virtual, Hide: firewall.Hide, Hooks: conf.Hooks.NetworkHooksDir, Log: log}
 	if err := setup.Open(conf.RuntimeDir); err != nil {
 		flows.Close()
 		return nil, nil, err

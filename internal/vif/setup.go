@@ -42,8 +42,10 @@ type Setup struct {
 	Gate    Gate
 	Flows   Flows
 	Virtual []netip.Addr // virtual DNS addresses, which are refused where no rules are loaded yet
-	Hooks   string       // folder of the admin's hooks; "" = there are none
-	Log     *slog.Logger
+	// Hide loads the rules of a namespace that hides an AppVM's address.
+	Hide  func(ctx context.Context, namespace int, h netvm.Hiding) error
+	Hooks string // folder of the admin's hooks; "" = there are none
+	Log   *slog.Logger
 
 	records Records
 	locks   locks
@@ -105,6 +107,11 @@ func (s *Setup) bring(ctx context.Context, spec Spec, device netlink.Link) (err 
 			err = errors.Join(err, s.close(context.WithoutCancel(ctx), spec.Name, spec.Addresses))
 		}
 	}()
+	if spec.hides() {
+		if device, err = s.hide(ctx, spec, device, done); err != nil {
+			return err
+		}
+	}
 	steps := []func() error{
 		func() error { return forward(spec) },
 		func() error { return writeSettings(spec) },
@@ -253,6 +260,9 @@ func (s *Setup) close(ctx context.Context, name string, known []netip.Addr) erro
 		if err := s.kernel.clear(device); err != nil && !errors.Is(err, unix.ENODEV) {
 			return err
 		}
+	}
+	if err := s.reveal(name); err != nil {
+		return err
 	}
 	addrs, err := s.release(ctx, name, known)
 	if err != nil {
