@@ -130,6 +130,10 @@ func (v *NetVM) netvmdConfig() string {
 	if strings.HasPrefix(backend, "iptables") {
 		backend = "iptables"
 	}
+	extra := v.options.Config
+	if !strings.Contains(extra, "[store]") {
+		extra += "\n[store]\nkind = \"none\"\n" // that of the machine that the lab is on is not the lab's
+	}
 	return fmt.Sprintf(`runtime_dir = %q
 
 [dns]
@@ -143,5 +147,5 @@ try_restart_units = []
 try_reload_units = []
 
 %s
-`, netvmdDir+"/run", strings.Join(virtual, ", "), backend, v.options.Config)
+`, netvmdDir+"/run", strings.Join(virtual, ", "), backend, extra)
 }

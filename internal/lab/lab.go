@@ -27,7 +27,7 @@ const (
 type Options struct {
 	Netvmd   string       // path of the netvmd binary; "" = StartNetvmd cannot be called
 	Backend  Backend      // "" = NFTables
-	Virtual  []netip.Addr // the virtual DNS addresses that netvmd is told of; nil = the two IPv4 ones
+	Virtual  []netip.Addr // the virtual DNS addresses that netvmd is told of; nil = the two IPv4 ones, empty = none
 	LogLevel string       // of netvmd; "" = debug
 	Config   string       // more lines for netvmd.toml, after the lab's own; whole [tables] that are not there yet
 }
