@@ -31,7 +31,7 @@ func (s *scene) traces() string {
 }
 
 func TestAHiddenAddressIsTheNetvmsBusinessAlone(t *testing.T) {
-	s := open(t, lab.Options{Store: "qubesdb"})
+	s := open(t, lab.Options{QubesDB: map[string]string{}})
 	s.start()
 	s.nmcli("connection", "up", "home")
 	o := s.Home.Resolvers

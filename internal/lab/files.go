@@ -1,7 +1,6 @@
 package lab
 
 import (
-	"cmp"
 	"fmt"
 	"strconv"
 	"strings"
@@ -107,6 +106,10 @@ func (v *NetVM) netvmdConfig() string {
 	if strings.HasPrefix(backend, "iptables") {
 		backend = "iptables"
 	}
+	store := "none" // that of the machine that the lab is on is not the lab's
+	if v.options.QubesDB != nil {
+		store = "qubesdb"
+	}
 	return fmt.Sprintf(`runtime_dir = %q
 
 [dns]
@@ -129,6 +132,6 @@ try_restart_units = []
 try_reload_units = []
 
 %s
-`, netvmdDir+"/run", strings.Join(virtual, ", "), backend, gateway, gateway6,
-		cmp.Or(v.options.Store, "none"), xenStoreSocket, qubesDBSocket, v.options.Config)
+`, netvmdDir+"/run", strings.Join(virtual, ", "), backend, gateway, gateway6, store, xenStoreSocket, qubesDBSocket,
+		v.options.Config)
 }
