@@ -15,6 +15,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
 
 	"netvmd/internal/netvm"
 )
@@ -89,6 +90,9 @@ type Options struct {
 	Lock string
 	Log  *slog.Logger
 }
+
+// LockPath is that of Options.Lock below a runtime folder.
+func LockPath(runtimeDir string) string { return filepath.Join(runtimeDir, "firewall.lock") }
 
 // New returns a backend for the network namespace of the calling thread. With "auto" that is nftables if the nft
 // program is there and the kernel has nf_tables, else iptables.

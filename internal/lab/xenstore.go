@@ -3,7 +3,6 @@ package lab
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
 	"io"
 	"net"
 	"path"
@@ -35,14 +34,12 @@ const xsHome = "/local/domain/0"
 // XenStore is a small xenstored: the protocol over a Unix socket and a store in memory, for tests where there is no
 // Xen. Every client is dom0 and may do everything, unless Refuse says otherwise; there are no transactions.
 type XenStore struct {
-	listener net.Listener
-	serving  sync.WaitGroup
+	*UnixServer
 
 	mu      sync.Mutex
 	values  map[string]string // by absolute path, the folders included
 	refused map[string]string // by absolute path: the error that a client gets
 	clients map[*xsClient]bool
-	closed  bool
 }
 
 // xsClient is one connection. All of it is guarded by the store's mutex.
@@ -57,34 +54,19 @@ type xsWatchpoint struct {
 	token    string
 }
 
-// StartXenStore starts an empty store on a socket.
+// StartXenStore starts an empty store on a socket. Close ends it and cuts its clients off.
 func StartXenStore(socket string) (*XenStore, error) {
-	listener, err := net.Listen("unix", socket)
+	x := &XenStore{
+		values:  map[string]string{"/": "", "/local": "", "/local/domain": "", xsHome: ""},
+		refused: map[string]string{},
+		clients: map[*xsClient]bool{},
+	}
+	var err error
+	x.UnixServer, err = ListenUnix(socket, x.serve)
 	if err != nil {
 		return nil, err
 	}
-	x := &XenStore{
-		listener: listener,
-		values:   map[string]string{"/": "", "/local": "", "/local/domain": "", xsHome: ""},
-		refused:  map[string]string{},
-		clients:  map[*xsClient]bool{},
-	}
-	x.serving.Add(1)
-	go x.accept()
 	return x, nil
-}
-
-// Close ends the store: its clients are cut off and the socket is removed.
-func (x *XenStore) Close() error {
-	err := x.listener.Close()
-	x.mu.Lock()
-	x.closed = true
-	for c := range x.clients {
-		err = errors.Join(err, c.conn.Close())
-	}
-	x.mu.Unlock()
-	x.serving.Wait()
-	return err
 }
 
 // Get returns the value of a path, relative ones in the own domain's folder; false = there is none.
@@ -123,34 +105,16 @@ func xsAbsolute(p string) string {
 	return p
 }
 
-func (x *XenStore) accept() {
-	defer x.serving.Done()
-	for {
-		conn, err := x.listener.Accept()
-		if err != nil {
-			return // closed
-		}
-		x.mu.Lock()
-		if x.closed {
-			_ = conn.Close() // nothing was written to it
-		} else {
-			c := &xsClient{conn: conn}
-			x.clients[c] = true
-			x.serving.Add(1)
-			go x.serve(c)
-		}
-		x.mu.Unlock()
-	}
-}
-
 // serve answers one client until it goes.
-func (x *XenStore) serve(c *xsClient) {
-	defer x.serving.Done()
+func (x *XenStore) serve(conn net.Conn) {
+	c := &xsClient{conn: conn}
+	x.mu.Lock()
+	x.clients[c] = true
+	x.mu.Unlock()
 	defer func() {
 		x.mu.Lock()
+		defer x.mu.Unlock()
 		delete(x.clients, c)
-		x.mu.Unlock()
-		_ = c.conn.Close() // Close may have done it
 	}()
 	for {
 		var header [xsHeader]byte

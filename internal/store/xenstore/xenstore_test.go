@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -17,6 +18,9 @@ import (
 // patience bounds what a test waits for. It is only reached by a failing test.
 const patience = 20 * time.Second
 
+// fetchPatience is for a network that brings 2 MB.
+const fetchPatience = 3 * time.Minute
+
 func withPatience(t *testing.T) context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	t.Cleanup(cancel)
@@ -26,7 +30,7 @@ func withPatience(t *testing.T) context.Context {
 // fake starts the lab's store and returns its socket.
 func fake(t *testing.T) (*lab.XenStore, string) {
 	t.Helper()
-	socket := filepath.Join(t.TempDir(), "socket")
+	socket := filepath.Join(shortDir(t), "socket")
 	x, err := lab.StartXenStore(socket)
 	if err != nil {
 		t.Fatal(err)
@@ -49,10 +53,9 @@ func open(ctx context.Context, t *testing.T, path string) *Client {
 	return c
 }
 
-// conversation is what every xenstored must do, whatever carries the bytes.
-func conversation(t *testing.T, path string) {
+// conversation is what every xenstored must do, whatever carries the bytes: c and other are two connections to it.
+func conversation(t *testing.T, c, other *Client) {
 	ctx := withPatience(t)
-	c, other := open(ctx, t, path), open(ctx, t, path)
 	must := func(err error) {
 		t.Helper()
 		if err != nil {
@@ -131,9 +134,16 @@ func conversation(t *testing.T, path string) {
 	must(c.Remove(ctx, "elsewhere"))
 }
 
-func TestTheLabsXenStore(t *testing.T) {
+func TestTheLabsXenStoreOverItsSocket(t *testing.T) {
 	_, socket := fake(t)
-	conversation(t, socket)
+	ctx := withPatience(t)
+	conversation(t, open(ctx, t, socket), open(ctx, t, socket))
+}
+
+func TestTheLabsXenStoreOverADevice(t *testing.T) {
+	_, socket := fake(t)
+	ctx := withPatience(t)
+	conversation(t, open(ctx, t, device(t, socket)), open(ctx, t, socket))
 }
 
 func TestManyAskAtTheSameTime(t *testing.T) {
@@ -180,4 +190,42 @@ func TestARefusalKeepsItsWordAndTheConnection(t *testing.T) {
 	if err := c.Write(ctx, "other", "2"); err != nil {
 		t.Error(err)
 	}
+}
+
+func TestTheRealXenstored(t *testing.T) {
+	ctx, cancel := context.WithTimeout(context.Background(), fetchPatience)
+	defer cancel()
+	x, err := lab.StartXenstored(ctx, shortDir(t))
+	if errors.Is(err, lab.ErrNoXenstored) {
+		t.Logf("the client is tested with the lab's own store alone: %v", err)
+		return
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := x.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	t.Run("over its socket", func(t *testing.T) {
+		conversation(t, open(ctx, t, x.Socket), open(ctx, t, x.Socket))
+	})
+	t.Run("over a device", func(t *testing.T) {
+		conversation(t, open(ctx, t, device(t, x.Socket)), open(ctx, t, x.Socket))
+	})
+}
+
+// shortDir is a folder for sockets, whose paths have at most 107 bytes (unix(7)); t.TempDir's hold the test's name.
+func shortDir(t *testing.T) string {
+	dir, err := os.MkdirTemp("", "xs")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
 }
