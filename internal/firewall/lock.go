@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lockTimeout bounds the wait for the lock file. Loading a whole ruleset with iptables takes some 60 processes, less
-// than a second; a hotplug script has 40 s (libxl's LIBXL_HOTPLUG_TIMEOUT) in all.
+// lockTimeout bounds the wait for the lock file. Loading a whole ruleset with iptables takes some 140 processes, about
+// half a second; a hotplug script has 40 s (libxl's LIBXL_HOTPLUG_TIMEOUT) in all.
 const lockTimeout = 15 * time.Second
 
 // lockFile locks a file for this process alone (flock) and waits for whoever holds it, until ctx ends or lockTimeout

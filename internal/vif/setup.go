@@ -42,8 +42,10 @@ type Setup struct {
 	Gate    Gate
 	Flows   Flows
 	Virtual []netip.Addr // virtual DNS addresses, which are refused where no rules are loaded yet
-	Hooks   string       // folder of the admin's hooks; "" = there are none
-	Log     *slog.Logger
+	// Hide loads the rules of a namespace that hides an AppVM's address.
+	Hide  func(ctx context.Context, namespace int, h netvm.Hiding) error
+	Hooks string // folder of the admin's hooks; "" = there are none
+	Log   *slog.Logger
 
 	records Records
 	locks   locks
@@ -85,11 +87,22 @@ func (s *Setup) Online(ctx context.Context, spec Spec) error {
 	if err != nil {
 		return err
 	}
-	if err := s.bring(ctx, spec, device, claim); err != nil {
+	if err := s.setUp(ctx, spec, device, claim); err != nil {
 		return errors.Join(err, s.close(context.WithoutCancel(ctx), spec.Name, spec.Addresses))
 	}
 	s.runHooks(ctx, "online", spec)
 	return nil
+}
+
+// setUp does the work of Online on a vif that has claimed its addresses.
+func (s *Setup) setUp(ctx context.Context, spec Spec, device netlink.Link, claim claim) error {
+	if spec.hides() {
+		known, err := s.records.Read(spec.Name)
+		if device, err = s.hide(ctx, spec, device, err == nil && known.same(spec)); err != nil {
+			return err
+		}
+	}
+	return s.bring(ctx, spec, device, claim)
 }
 
 // bring makes the kernel carry a vif that has claimed its addresses, with the vif's lock held.
@@ -261,6 +274,9 @@ func (s *Setup) close(ctx context.Context, name string, known []netip.Addr) erro
 		if err := s.kernel.clear(device); err != nil && !errors.Is(err, unix.ENODEV) {
 			return err
 		}
+	}
+	if err := s.reveal(name); err != nil {
+		return err
 	}
 	addrs, err := s.release(ctx, name, known)
 	if err != nil {
