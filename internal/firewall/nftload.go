@@ -136,14 +136,11 @@ func (b *nftBackend) load(ctx context.Context, wantOf func(is table) table) ([]s
 
 // lost are who must be admitted again because the kernel knows nobody any more.
 func (b *nftBackend) lost(ctx context.Context) []netvm.Admission {
-	if b.Known == nil {
-		return nil
-	}
 	// What cannot be read is lost too.
 	if admitted, err := b.Admitted(ctx); err == nil && len(admitted) > 0 {
 		return nil
 	}
-	return b.Known()
+	return b.recall()
 }
 
 // loadText loads rules onto whatever is there. What an older version or somebody else left may contradict ours: then

@@ -41,7 +41,6 @@ type Census struct {
 	looked   bool
 	vifs     []netvm.Vif
 	problems []string
-	admitted []netvm.Admission
 
 	// Owned by the goroutine of Run.
 	cares map[string]*care
@@ -64,13 +63,6 @@ func (c *Census) Take() ([]netvm.Vif, []string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.vifs, c.problems
-}
-
-// Admissions are who must be able to send from where, by the last look; for rules that are loaded after all was lost.
-func (c *Census) Admissions() []netvm.Admission {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.admitted
 }
 
 // Configure says whether drift is mended or, with onlyWarn, only said, and looks again.
@@ -149,7 +141,7 @@ func (c *Census) look(ctx context.Context) {
 	}
 	problems = append(problems, c.forget(ctx, l, grace)...)
 	c.dropCares(l)
-	c.put(vifs, problems, l.admissions())
+	c.put(vifs, problems)
 	c.log.Debug("looked at the vifs", "vifs", len(vifs), "took", time.Since(began).Round(time.Microsecond))
 }
 
@@ -187,17 +179,17 @@ func (c *Census) attendAll(ctx context.Context, l *land) (vifs []netvm.Vif, prob
 func (c *Census) failed(err error) {
 	c.care(everything, Spec{}, "").later()
 	c.mu.Lock()
-	vifs, admitted := c.vifs, c.admitted
+	vifs := c.vifs
 	c.mu.Unlock()
-	c.put(vifs, []string{"The vifs cannot be looked at: " + err.Error() + ". What was seen last is shown; it is tried again."}, admitted)
+	c.put(vifs, []string{"The vifs cannot be looked at: " + oneLine(err) + ". What was seen last is shown; it is tried again."})
 }
 
 // put gives a token if something is different.
-func (c *Census) put(vifs []netvm.Vif, problems []string, admitted []netvm.Admission) {
+func (c *Census) put(vifs []netvm.Vif, problems []string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	same := c.looked && reflect.DeepEqual(vifs, c.vifs) && reflect.DeepEqual(problems, c.problems)
-	c.vifs, c.problems, c.admitted, c.looked = vifs, problems, admitted, true
+	c.vifs, c.problems, c.looked = vifs, problems, true
 	if same {
 		return
 	}
