@@ -15,6 +15,9 @@ import (
 const (
 	// lookPause is the least time between two looks: of 256 vifs that come up at once, many are seen in one.
 	lookPause = 100 * time.Millisecond
+	// lookShare is how many times as long as a look took the pause after it is at least, so that looks never take more
+	// than a fifth of a processor.
+	lookShare = 4
 	// lookTimeout bounds one look with all that it mends. It takes some milliseconds; with iptables, each vif that must
 	// be admitted again takes as many more.
 	lookTimeout = 30 * time.Second
@@ -43,13 +46,14 @@ type Census struct {
 	problems []string
 
 	// Owned by the goroutine of Run.
-	cares map[string]*care
+	cares   map[string]*care
+	records shelf
 }
 
 // NewCensus returns one that follows nothing until Run, and works through an open setup that nobody else uses.
 func NewCensus(setup *Setup) *Census {
 	return &Census{
-		setup: setup, log: setup.Log, cares: map[string]*care{},
+		setup: setup, log: setup.Log, cares: map[string]*care{}, records: shelf{},
 		changed: make(chan struct{}, 1), dirty: make(chan struct{}, 1),
 	}
 }
@@ -99,7 +103,7 @@ func (c *Census) Run(ctx context.Context) error {
 }
 
 // keepLooking looks when something may be different, or when something is to be tried again: at once, and then not
-// before lookPause has passed.
+// before the pause has passed.
 func (c *Census) keepLooking(ctx context.Context) {
 	again := time.NewTimer(time.Hour)
 	defer again.Stop()
@@ -115,8 +119,9 @@ func (c *Census) keepLooking(ctx context.Context) {
 		case <-c.dirty:
 		case <-again.C:
 		}
+		began := time.Now()
 		c.look(ctx)
-		if !sleep(ctx, lookPause) {
+		if !sleep(ctx, max(lookPause, lookShare*time.Since(began))) {
 			return
 		}
 	}
@@ -127,7 +132,7 @@ func (c *Census) look(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
 	began := time.Now()
-	l, err := c.setup.survey(ctx)
+	l, err := c.setup.survey(ctx, c.records)
 	if err != nil {
 		c.failed(err)
 		return

@@ -235,7 +235,7 @@ func (w *town) vifsAre(names ...string) {
 func (w *town) sound(s Spec) {
 	w.t.Helper()
 	for deadline := time.Now().Add(patience); ; {
-		l, err := w.survey(w.ctx)
+		l, err := w.survey(w.ctx, shelf{})
 		w.must(err)
 		d := l.drift(s)
 		if len(d.all()) == 0 {
@@ -316,7 +316,7 @@ func TestWhatDriftedIsMended(t *testing.T) {
 			w.run()
 			w.vifsAre("vif9.0")
 			w.must(tc.damage(w))
-			if l, err := w.survey(w.ctx); err != nil {
+			if l, err := w.survey(w.ctx, shelf{}); err != nil {
 				t.Fatal(err)
 			} else if d := l.drift(s); len(d.all()) == 0 && w.looks.n.Load() < 2 {
 				t.Fatal("the damage is not seen")

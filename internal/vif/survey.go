@@ -29,12 +29,11 @@ type netdev struct {
 	neighbours   map[netip.Addr]string       // the permanent ones, by their Ethernet address
 }
 
-// survey looks at everything once. What it costs hardly depends on how many vifs there are but for reading their records:
-// each list is read in whole.
-func (s *Setup) survey(ctx context.Context) (*land, error) {
+// survey looks at everything once: each list is read in whole, whatever the number of vifs.
+func (s *Setup) survey(ctx context.Context, remembered shelf) (*land, error) {
 	l := &land{devices: map[string]*netdev{}, admitted: map[string][]netip.Addr{}}
 	var err error
-	if l.records, l.broken, err = s.records.all(); err != nil {
+	if l.records, l.broken, err = s.records.all(remembered); err != nil {
 		return nil, err
 	}
 	if err := l.readKernel(s.kernel); err != nil {
