@@ -10,7 +10,7 @@ export GOFLAGS := -buildvcs=false
 
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 LDFLAGS  := -s -w -X main.version=$(VERSION)
-PROGRAMS := netvmd netvm-lab
+PROGRAMS := netvmd vif-route-netvm netvm-lab
 
 # Tools, at pinned versions that do not enter go.mod.
 GOLANGCI_LINT := go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0

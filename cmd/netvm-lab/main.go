@@ -33,6 +33,7 @@ Usage: netvm-lab COMMAND [FLAGS]
           (inside of netvm-lab shell)
   ask     netvm-lab ask SERVER...: which of the lab's resolvers answers there
           (in a host of the lab)
+  spoof   send packets as if from other addresses (in a host of the lab)
   help    print this
 
 Flags of each command: netvm-lab COMMAND --help
@@ -57,6 +58,7 @@ var commands = map[string]func(ctx context.Context, args []string) error{
 	"bench": bench,
 	"exec":  execute,
 	"ask":   ask,
+	"spoof": spoof,
 }
 
 func main() {
@@ -166,7 +168,9 @@ func (c *common) backends() ([]lab.Backend, error) {
 
 // withLab builds the lab, starts netvmd with a log level, lets use work with it, and closes all.
 func (c *common) withLab(ctx context.Context, b lab.Backend, level string, use func(*lab.Lab) error) (err error) {
-	l, err := lab.New(ctx, lab.Options{Netvmd: c.netvmd, Backend: b, LogLevel: level})
+	l, err := lab.New(ctx, lab.Options{
+		Netvmd: c.netvmd, VifRoute: filepath.Join(filepath.Dir(c.netvmd), "vif-route-netvm"), Backend: b, LogLevel: level,
+	})
 	if err != nil {
 		return err
 	}

@@ -162,7 +162,6 @@ func drift(s *scene) {
 			defer cancel()
 			_, err = s.NetVM.Netvmd().AwaitLog(soon, mark, "restored our rules")
 			s.must(err)
-			s.must(s.NetVM.Masquerade(s.ctx)) // what the lab adds may have been flushed too
 			s.reaches(o[0], o[1])
 			after, err := s.NetVM.Status(s.ctx)
 			s.must(err)

@@ -17,28 +17,28 @@ import (
 	"netvmd/internal/netvm"
 )
 
-// program is the netvmd under test, built with the race detector like the tests themselves.
-var program string
+// The programs under test, built with the race detector like the tests themselves.
+var program, vifRoute string
 
 func TestMain(m *testing.M) {
 	if err := lab.Enter(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	os.Exit(withProgram(m))
+	os.Exit(withPrograms(m))
 }
 
-func withProgram(m *testing.M) int {
+func withPrograms(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "netvmd-test")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	defer os.RemoveAll(dir)
-	program = filepath.Join(dir, "netvmd")
-	build := exec.Command("go", "build", "-race", "-o", program, ".")
+	program, vifRoute = filepath.Join(dir, "netvmd"), filepath.Join(dir, "vif-route-netvm")
+	build := exec.Command("go", "build", "-race", "-o", dir, ".", "../vif-route-netvm")
 	if out, err := build.CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "build netvmd: %v\n%s", err, out)
+		fmt.Fprintf(os.Stderr, "build the programs: %v\n%s", err, out)
 		return 1
 	}
 	return m.Run()
@@ -62,7 +62,7 @@ func open(t *testing.T, o lab.Options) *scene {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	t.Cleanup(cancel)
-	o.Netvmd = program
+	o.Netvmd, o.VifRoute = program, vifRoute
 	l, err := lab.New(ctx, o)
 	if err != nil {
 		t.Fatal(err)

@@ -17,9 +17,9 @@ const qubesDBSocket = lab.Root + "/qubesdb"
 // openWithQubesDB opens a lab whose netvmd has its settings from a QubesDB, and what starts that.
 func openWithQubesDB(t *testing.T) (*scene, func() *lab.QubesDB) {
 	t.Helper()
-	s := open(t, lab.Options{
-		Virtual: []netip.Addr{},
-		Config:  fmt.Sprintf("[store]\nkind = \"qubesdb\"\nqubesdb_socket = %q\n", qubesDBSocket),
+	s := open(t, lab.Options{Virtual: []netip.Addr{}})
+	s.configure(func(text string) string {
+		return strings.Replace(text, `kind = "none"`, fmt.Sprintf("kind = \"qubesdb\"\nqubesdb_socket = %q", qubesDBSocket), 1)
 	})
 	return s, func() *lab.QubesDB {
 		q, err := lab.StartQubesDB(qubesDBSocket)
@@ -92,7 +92,7 @@ func TestVirtualAddressesFollowTheStore(t *testing.T) {
 	s.must(q.Close())
 }
 
-func TestNoTargetsAreWrittenForVirtualAddressesThatAreNotThisNetvms(t *testing.T) {
+func TestNothingIsDecidedAboutVirtualAddressesThatAreNotThisNetvms(t *testing.T) {
 	s, start := openWithQubesDB(t)
 	q := start()
 	only := netip.MustParseAddr("10.139.9.9")
@@ -101,7 +101,7 @@ func TestNoTargetsAreWrittenForVirtualAddressesThatAreNotThisNetvms(t *testing.T
 	s.awaitVirtual([]netip.Addr{only}, none)
 	log, err := lab.Logs()
 	s.must(err)
-	if strings.Contains(log["netvmd"], lab.Virtual4[0].String()) {
+	if strings.Contains(log["netvmd"], "virtual="+lab.Virtual4[0].String()) {
 		t.Errorf("the default virtual addresses were thought of:\n%s", log["netvmd"])
 	}
 	s.must(q.Close())

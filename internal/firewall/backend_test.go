@@ -9,23 +9,32 @@ import (
 )
 
 // backends are all that the behavioural tests run over.
-var backends = map[string]func(context.Context, testing.TB) (Backend, error){
-	"nftables": func(ctx context.Context, t testing.TB) (Backend, error) { return newNFTables(ctx, testLog(t)) },
-	"iptables-nft": func(ctx context.Context, t testing.TB) (Backend, error) {
-		return newIPTables(ctx, "iptables-nft", testLog(t))
+var backends = map[string]func(context.Context, Options) (Backend, error){
+	"nftables": func(ctx context.Context, o Options) (Backend, error) { return newNFTables(ctx, o) },
+	"iptables-nft": func(ctx context.Context, o Options) (Backend, error) {
+		return newIPTables(ctx, "iptables-nft", o)
 	},
-	"iptables-legacy": func(ctx context.Context, t testing.TB) (Backend, error) {
-		return newIPTables(ctx, "iptables-legacy", testLog(t))
+	"iptables-legacy": func(ctx context.Context, o Options) (Backend, error) {
+		return newIPTables(ctx, "iptables-legacy", o)
 	},
 }
 
-// overBackends runs a test over each backend, each time in a topology of its own.
+// overBackends runs a test over each backend, each time in a topology of its own, whose AppVMs are admitted.
 func overBackends(t *testing.T, test func(*testing.T, context.Context, *topology, Backend)) {
+	overEmptyKernels(t, Options{}, func(t *testing.T, ctx context.Context, n *topology, b Backend) {
+		n.admit(ctx, b)
+		test(t, ctx, n, b)
+	})
+}
+
+// overEmptyKernels runs a test over each backend with these options, each time in a topology without any rules.
+func overEmptyKernels(t *testing.T, o Options, test func(*testing.T, context.Context, *topology, Backend)) {
 	for name, open := range backends {
 		t.Run(name, func(t *testing.T) {
 			ctx := testContext(t)
 			n := newTopology(t)
-			b, err := open(ctx, t)
+			o.Log = testLog(t)
+			b, err := open(ctx, o)
 			must(t, err)
 			test(t, ctx, n, b)
 		})
@@ -79,7 +88,7 @@ func TestAClientThatKeepsItsPortMovesOnItsFirstQuery(t *testing.T) {
 		for _, step := range []struct{ virtual, first, second netip.Addr }{
 			{virtual1, resolverA, resolverB}, {virtual6, resolverA6, resolverB6},
 		} {
-			conn, err := n.dial("udp", step.virtual, 5353)
+			conn, err := n.dial("udp", netip.AddrPortFrom(step.virtual, dnsPort), 5353)
 			must(t, err)
 			for _, r := range []netip.Addr{step.first, step.second, step.first, step.second} {
 				apply(t, ctx, b, to(step.virtual, r))

@@ -31,7 +31,7 @@ func TestAnAnswerInFlightDuringAChangeArrives(t *testing.T) {
 			{virtual1, resolverA, resolverB}, {virtual6, resolverA6, resolverB6}, {virtual2, resolverA, netip.Addr{}},
 		} {
 			apply(t, ctx, b, to(step.virtual, step.before))
-			conn, err := n.dial("udp", step.virtual, 0)
+			conn, err := n.dial("udp", netip.AddrPortFrom(step.virtual, dnsPort), 0)
 			must(t, err)
 			answers := make(chan string, 1)
 			go func() {
@@ -73,7 +73,7 @@ func TestNoQueryIsLostThroughManyChanges(t *testing.T) {
 		answered := make(chan struct{}, 1)
 		stop, failed := make(chan struct{}), make(chan error, 2)
 		for i, fixed := range []bool{true, false} {
-			first, err := n.dial("udp", []netip.Addr{virtual1, virtual2}[i], 0)
+			first, err := n.dial("udp", netip.AddrPortFrom([]netip.Addr{virtual1, virtual2}[i], dnsPort), 0)
 			must(t, err)
 			go func() { failed <- n.askUntil(stop, first, fixed, answered) }()
 		}
@@ -142,7 +142,7 @@ func TestATCPConnectionToADeadAddressIsPurged(t *testing.T) {
 	overBackends(t, func(t *testing.T, ctx context.Context, n *topology, b Backend) {
 		ct := openConntrack(t)
 		apply(t, ctx, b, to(virtual1, resolverA))
-		conn, err := n.dial("tcp", virtual1, 0)
+		conn, err := n.dial("tcp", netip.AddrPortFrom(virtual1, dnsPort), 0)
 		must(t, err)
 		defer conn.Close()
 		if who, err := query(conn, "who"); err != nil || who != resolverA.String() {
@@ -163,8 +163,7 @@ func TestATCPConnectionToADeadAddressIsPurged(t *testing.T) {
 		must(t, err)
 		t.Logf("%d flows purged", purged)
 		_, err = query(conn, "who")
-		var netErr net.Error
-		if err == nil || asTimeout(err, &netErr) {
+		if err == nil || isTimeout(err) {
 			t.Errorf("a connection pinned to the dead address ended with %v, want a reset at once", err)
 		}
 		n.mustReach(virtual1, resolverB)
@@ -188,8 +187,9 @@ func TestPurgesCountWhatTheyDelete(t *testing.T) {
 		t.Run(step.name, func(t *testing.T) {
 			ctx := testContext(t)
 			n := newTopology(t)
-			b, err := newNFTables(ctx, testLog(t))
+			b, err := newNFTables(ctx, Options{Log: testLog(t)})
 			must(t, err)
+			n.admit(ctx, b)
 			ct := openConntrack(t)
 			apply(t, ctx, b, to(step.virtual, step.first))
 			n.mustReach(step.virtual, step.first)
@@ -211,9 +211,10 @@ func TestFlowsMasqueradedWithALostAddressAreDead(t *testing.T) {
 	ctx := testContext(t)
 	n := newTopology(t)
 	// With `snat to`, unlike masquerade, the kernel itself forgets nothing when the address goes.
-	n.nft("flush chain ip somebody out\nadd rule ip somebody out oifname up0 snat to 192.0.2.254\n")
-	b, err := newNFTables(ctx, testLog(t))
+	n.nft(somebody)
+	b, err := newNFTables(ctx, Options{Base: never, Log: testLog(t)})
 	must(t, err)
+	n.admit(ctx, b)
 	ct := openConntrack(t)
 	targets := []netvm.Target{to(virtual1, resolverA)}
 	apply(t, ctx, b, targets...)
@@ -234,7 +235,7 @@ func BenchmarkApply(bench *testing.B) {
 		bench.Run(name, func(bench *testing.B) {
 			ctx := context.Background()
 			newTopology(bench)
-			b, err := open(ctx, bench)
+			b, err := open(ctx, Options{Log: testLog(bench)})
 			must(bench, err)
 			targets := [][]netvm.Target{
 				{to(virtual1, resolverA), to(virtual2, resolverA), to(virtual6, resolverA6)},

@@ -103,24 +103,47 @@ func (c *Conntrack) purge(ctx context.Context, want table, doomed func(dnsFlow, 
 			continue
 		}
 		for _, protocol := range []uint8{unix.IPPROTO_UDP, unix.IPPROTO_TCP} {
-			found, err := c.find(ctx, family, protocol, func(f dnsFlow) bool {
-				e, known := want[f.virtual]
-				return known && doomed(f, e)
+			found, err := c.find(ctx, family, toDNSPort(protocol), func(f flow) bool {
+				if f.there.protocol != protocol || f.there.port != dnsPort {
+					return false
+				}
+				query := dnsFlow{client: f.there.from, virtual: f.there.to, resolver: f.back.from, answerTo: f.back.to}
+				e, known := want[query.virtual]
+				return known && doomed(query, e)
 			})
 			if err != nil {
 				return total, fmt.Errorf("conntrack: list DNS flows: %w", err)
 			}
-			for _, message := range found {
-				if err := ctx.Err(); err != nil {
-					return total, fmt.Errorf("conntrack: delete DNS flows: %w", err)
-				}
-				gone, err := c.forget(message)
-				if err != nil {
-					return total, fmt.Errorf("conntrack: delete a DNS flow: %w", err)
-				}
-				if gone {
-					total++
-				}
+			gone, err := c.forgetAll(ctx, found)
+			total += gone
+			if err != nil {
+				return total, fmt.Errorf("conntrack: delete DNS flows: %w", err)
+			}
+		}
+	}
+	return total, nil
+}
+
+// PurgeAddresses deletes every flow that one of these addresses began or answers, and returns how many. An address
+// that moves from one AppVM to another takes no flow along.
+func (c *Conntrack) PurgeAddresses(ctx context.Context, addrs []netip.Addr) (int, error) {
+	total := 0
+	for _, a := range addrs {
+		family := uint8(unix.AF_INET6)
+		if a.Is4() {
+			family = unix.AF_INET
+		}
+		for _, back := range []bool{false, true} {
+			found, err := c.find(ctx, family, fromAddress(a, back), func(f flow) bool {
+				return f.there.from == a || f.back.from == a
+			})
+			if err != nil {
+				return total, fmt.Errorf("conntrack: list the flows of %s: %w", a, err)
+			}
+			gone, err := c.forgetAll(ctx, found)
+			total += gone
+			if err != nil {
+				return total, fmt.Errorf("conntrack: delete the flows of %s: %w", a, err)
 			}
 		}
 	}

@@ -56,6 +56,8 @@ var damage = map[string][]struct{ name, command string }{
 		{"an address is added", "nft add element ip netvmd dns-unserved { 10.139.1.7 }"},
 		{"a rule is added in front", "nft insert rule ip netvmd dnat-dns udp dport 53 accept"},
 		{"a chain is emptied", "nft flush chain ip6 netvmd dnat-dns"},
+		{"who may send is forgotten", "nft flush chain ip netvmd antispoof"},
+		{"nothing closes AppVMs to each other", "nft flush chain ip netvmd forward"},
 		{"the table sleeps", "nft add table ip netvmd '{ flags dormant; }'"},
 		{"a table is deleted", "nft delete table ip6 netvmd"},
 		{"the table was made anew with other types", "nft delete table ip netvmd; nft add table ip netvmd; nft add map ip netvmd dns-targets '{ type ipv4_addr : mark; }'"},
@@ -65,6 +67,15 @@ var damage = map[string][]struct{ name, command string }{
 		{"a rule is deleted", "IPT -t nat -D PR-QBS 1"},
 		{"a rule is added in front", "IPT -t nat -I PREROUTING -p udp -j ACCEPT"},
 		{"a rule is added to our chain", "IPT -t nat -A PR-QBS -p udp -j ACCEPT"},
+		{"who may send is forgotten", "IPT -t raw -F QBS-ALLOWED"},
+		{"everybody may send", "IPT -t raw -I QBS-ALLOWED -j ACCEPT"},
+		{"one may send from all addresses", "IPT -t raw -I QBS-ALLOWED 2 -i vif1.0 -j RETURN"},
+		{"nobody looks who sends", "IPT -t raw -F QBS-SPOOF"},
+		{"the way to the antispoofing is closed", "IPT -t raw -D PREROUTING 1"},
+		{"nothing closes AppVMs to each other", "IPT -F QBS-BASE-FORWARD"},
+		{"a port is opened by a rule in our chain", "IPT -I QBS-BASE-INPUT 3 -p tcp -j ACCEPT"},
+		{"nothing is masqueraded", "IPT -t nat -F POSTROUTING"},
+		{"a jump is there twice", "IPT -A INPUT -j QBS-BASE-INPUT"},
 		{"the tables are flushed", "IPT -F; IPT -t nat -F; IPT -t raw -F"},
 		{"the tables are flushed and their chains deleted", "IPT -F; IPT -X; IPT -t nat -F; IPT -t nat -X; IPT -t raw -F; IPT -t raw -X"},
 	},
@@ -77,8 +88,9 @@ func TestDamageIsNoticedAndMended(t *testing.T) {
 			t.Run(name+"/"+d.name, func(t *testing.T) {
 				ctx := testContext(t)
 				n := newTopology(t)
-				b, err := open(ctx, t)
+				b, err := open(ctx, Options{Log: testLog(t)})
 				must(t, err)
+				n.admit(ctx, b)
 				targets := []netvm.Target{to(virtual1, resolverA), unserved(virtual2), to(virtual6, resolverA6)}
 				apply(t, ctx, b, targets...)
 				hints := n.watch(ctx, b)
@@ -94,9 +106,7 @@ func TestDamageIsNoticedAndMended(t *testing.T) {
 					t.Error("Check finds nothing")
 				}
 				t.Log(apply(t, ctx, b, targets...))
-				if d.command == "nft flush ruleset" {
-					n.nft(masquerade)
-				}
+				n.admit(ctx, b)
 				n.mustReach(virtual1, resolverA)
 				n.mustRefuse(virtual2)
 				n.mustReach(virtual6, resolverA6)
@@ -109,8 +119,10 @@ func TestDamageIsNoticedAndMended(t *testing.T) {
 func TestWhatIsNotOursIsLeftAlone(t *testing.T) {
 	ctx := testContext(t)
 	n := newTopology(t)
-	b, err := newNFTables(ctx, testLog(t))
+	n.nft(somebody)
+	b, err := newNFTables(ctx, Options{Log: testLog(t)})
 	must(t, err)
+	n.admit(ctx, b)
 	targets := []netvm.Target{to(virtual1, resolverA)}
 	apply(t, ctx, b, targets...)
 	n.nft("add chain ip netvmd custom-input\nadd rule ip netvmd custom-input counter\n")
@@ -133,14 +145,15 @@ func TestANewProcessFindsNothingToDo(t *testing.T) {
 			ctx := testContext(t)
 			n := newTopology(t)
 			targets := []netvm.Target{to(virtual1, resolverA), unserved(virtual2), to(virtual6, resolverA6)}
-			first, err := open(ctx, t)
+			first, err := open(ctx, Options{Log: testLog(t)})
 			must(t, err)
+			n.admit(ctx, first)
 			apply(t, ctx, first, targets...)
 
 			reader := &nftReader{}
 			before, err := reader.generation(ctx)
 			must(t, err)
-			second, err := open(ctx, t)
+			second, err := open(ctx, Options{Log: testLog(t)})
 			must(t, err)
 			settled(t, ctx, second, targets...)
 			after, err := reader.generation(ctx)

@@ -15,6 +15,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
 
 	"netvmd/internal/netvm"
 )
@@ -52,6 +53,8 @@ type Backend interface {
 	// kernel tells it, else with "". A hint may be idle: one comes at the start, when the watch stands, and our own
 	// changes cause some too. Watch returns nil when ctx ends.
 	Watch(ctx context.Context, hint func(who string)) error
+
+	Gate
 }
 
 // Gate is the part of a backend that knows which vif may send from which address. Everything else that comes from a
@@ -68,8 +71,13 @@ type Gate interface {
 	// Expel takes from the vif all that it has, and gives the heirs theirs. It does nothing about a vif that has nothing.
 	Expel(ctx context.Context, vif string, heirs []netvm.Admission) error
 
-	// Admitted lists who may send from where, ordered by vif, then address.
+	// Admitted lists who may send from where, ordered by vif, then address; nobody, where no rules are loaded.
 	Admitted(ctx context.Context) ([]netvm.Admission, error)
+
+	// Accelerate lets established flows between these devices, vifs or uplinks, and those named before take the short
+	// way through the kernel's flowtable. Without flowtables it does nothing. The kernel itself forgets a device that
+	// is gone.
+	Accelerate(ctx context.Context, devices []string) error
 }
 
 // Options say what New makes. Empty words mean "auto".
@@ -83,20 +91,23 @@ type Options struct {
 	Log  *slog.Logger
 }
 
+// LockPath is that of Options.Lock below a runtime folder.
+func LockPath(runtimeDir string) string { return filepath.Join(runtimeDir, "firewall.lock") }
+
 // New returns a backend for the network namespace of the calling thread. With "auto" that is nftables if the nft
 // program is there and the kernel has nf_tables, else iptables.
 func New(ctx context.Context, o Options) (Backend, error) {
 	kind, log := cmp.Or(o.Kind, KindAuto), o.Log
 	var tried []error
 	if kind == KindNFTables || kind == KindAuto {
-		b, err := newNFTables(ctx, log)
+		b, err := newNFTables(ctx, o)
 		if err == nil {
 			return b, nil
 		}
 		tried = append(tried, err)
 	}
 	if kind == KindIPTables || kind == KindAuto {
-		b, err := newIPTables(ctx, "", log)
+		b, err := newIPTables(ctx, "", o)
 		if err == nil {
 			if len(tried) > 0 {
 				log.Info("firewall falls back to iptables", "reason", errors.Join(tried...))

@@ -14,18 +14,24 @@ import (
 )
 
 // Attributes of conntrack messages that no library names (linux/netfilter/nfnetlink_conntrack.h), and what the flags
-// of CTA_FILTER_ORIG_FLAGS mean (net/netfilter/nf_internals.h: CTA_FILTER_F_CTA_PROTO_NUM, …_DST_PORT).
+// of CTA_FILTER_ORIG_FLAGS and CTA_FILTER_REPLY_FLAGS mean (net/netfilter/nf_internals.h: CTA_FILTER_F_CTA_IP_SRC,
+// …_PROTO_NUM, …_DST_PORT).
 const (
-	ctaFilter          = 25
-	ctaFilterOrigFlags = 1
-	filterProtocol     = 1 << 3
-	filterPort         = 1 << 5
+	ctaFilter           = 25
+	ctaFilterOrigFlags  = 1
+	ctaFilterReplyFlags = 2
+	filterSource        = 1 << 0
+	filterProtocol      = 1 << 3
+	filterPort          = 1 << 5
 )
 
-// find lists the DNS flows of a family and protocol that are wanted, as the kernel's messages about them. Kernels
-// from 5.8 on look for the port themselves, so that a machine with many other flows is not asked for all of them;
-// older ones ignore the request's filter.
-func (c *Conntrack) find(ctx context.Context, family, protocol uint8, wanted func(dnsFlow) bool) ([][]byte, error) {
+// flow is a conntrack entry: the packets of the one who began it, and those that come back.
+type flow struct{ there, back tuple }
+
+// find lists the flows of a family that are wanted, as the kernel's messages about them. Kernels from 5.8 on look for
+// what the filter names themselves, so that a machine with many other flows is not asked for all of them; older ones
+// ignore it.
+func (c *Conntrack) find(ctx context.Context, family uint8, filter []*nl.RtAttr, wanted func(flow) bool) ([][]byte, error) {
 	for attempt := 1; ; attempt++ {
 		if err := ctx.Err(); err != nil {
 			return nil, err
@@ -33,14 +39,16 @@ func (c *Conntrack) find(ctx context.Context, family, protocol uint8, wanted fun
 		var found [][]byte
 		var broken error
 		request := c.request(family, nl.IPCTNL_MSG_CT_GET, unix.NLM_F_DUMP)
-		addFilter(request, protocol)
+		for _, attribute := range filter {
+			request.AddData(attribute)
+		}
 		err := request.ExecuteIter(unix.NETLINK_NETFILTER, 0, func(message []byte) bool {
-			flow, is, err := decodeFlow(message, protocol)
+			f, err := decodeFlow(message)
 			if err != nil {
 				broken = err
 				return false
 			}
-			if is && wanted(flow) {
+			if wanted(f) {
 				found = append(found, bytes.Clone(message)) // the buffer that it lies in is a large one
 			}
 			return true
@@ -50,6 +58,24 @@ func (c *Conntrack) find(ctx context.Context, family, protocol uint8, wanted fun
 		}
 		return found, errors.Join(err, broken)
 	}
+}
+
+// forgetAll deletes flows, and returns how many were still there.
+func (c *Conntrack) forgetAll(ctx context.Context, messages [][]byte) (int, error) {
+	total := 0
+	for _, message := range messages {
+		if err := ctx.Err(); err != nil {
+			return total, err
+		}
+		gone, err := c.forget(message)
+		if err != nil {
+			return total, err
+		}
+		if gone {
+			total++
+		}
+	}
+	return total, nil
 }
 
 // forget deletes the flow that a message tells of; false = it has ended by itself.
@@ -70,34 +96,49 @@ func (c *Conntrack) request(family uint8, what, flags int) *nl.NetlinkRequest {
 	return r
 }
 
-// addFilter asks for flows of the protocol to the DNS port alone.
-func addFilter(r *nl.NetlinkRequest, protocol uint8) {
+// toDNSPort asks for flows of the protocol to the DNS port alone.
+func toDNSPort(protocol uint8) []*nl.RtAttr {
 	tuple := nl.NewRtAttr(nl.CTA_TUPLE_ORIG|unix.NLA_F_NESTED, nil)
 	proto := tuple.AddRtAttr(nl.CTA_TUPLE_PROTO|unix.NLA_F_NESTED, nil)
 	proto.AddRtAttr(nl.CTA_PROTO_NUM, []byte{protocol})
 	proto.AddRtAttr(nl.CTA_PROTO_DST_PORT, binary.BigEndian.AppendUint16(nil, dnsPort))
-	filter := nl.NewRtAttr(ctaFilter|unix.NLA_F_NESTED, nil)
-	filter.AddRtAttr(ctaFilterOrigFlags, binary.NativeEndian.AppendUint32(nil, filterProtocol|filterPort))
-	r.AddData(tuple)
-	r.AddData(filter)
+	return []*nl.RtAttr{tuple, flagged(ctaFilterOrigFlags, filterProtocol|filterPort)}
 }
 
-// decodeFlow decodes a conntrack message; false = it is not of the protocol and to the DNS port.
-func decodeFlow(message []byte, protocol uint8) (f dnsFlow, is bool, err error) {
+// fromAddress asks for flows in which that address sends: in the original direction or in the one that comes back.
+func fromAddress(a netip.Addr, back bool) []*nl.RtAttr {
+	direction, flags := nl.CTA_TUPLE_ORIG, ctaFilterOrigFlags
+	if back {
+		direction, flags = nl.CTA_TUPLE_REPLY, ctaFilterReplyFlags
+	}
+	source := nl.CTA_IP_V6_SRC
+	if a.Is4() {
+		source = nl.CTA_IP_V4_SRC
+	}
+	tuple := nl.NewRtAttr(direction|unix.NLA_F_NESTED, nil)
+	tuple.AddRtAttr(nl.CTA_TUPLE_IP|unix.NLA_F_NESTED, nil).AddRtAttr(source, a.AsSlice())
+	return []*nl.RtAttr{tuple, flagged(flags, filterSource)}
+}
+
+func flagged(direction int, flags uint32) *nl.RtAttr {
+	filter := nl.NewRtAttr(ctaFilter|unix.NLA_F_NESTED, nil)
+	filter.AddRtAttr(direction, binary.NativeEndian.AppendUint32(nil, flags))
+	return filter
+}
+
+// decodeFlow decodes a conntrack message.
+func decodeFlow(message []byte) (f flow, err error) {
 	top, err := decodeMessage(message)
 	if err != nil {
-		return f, false, err
+		return f, err
 	}
-	there, err := decodeTuple(top[nl.CTA_TUPLE_ORIG])
-	if err != nil {
-		return f, false, fmt.Errorf("the original direction of a flow: %w", err)
+	if f.there, err = decodeTuple(top[nl.CTA_TUPLE_ORIG]); err != nil {
+		return f, fmt.Errorf("the original direction of a flow: %w", err)
 	}
-	back, err := decodeTuple(top[nl.CTA_TUPLE_REPLY])
-	if err != nil {
-		return f, false, fmt.Errorf("the reply direction of a flow: %w", err)
+	if f.back, err = decodeTuple(top[nl.CTA_TUPLE_REPLY]); err != nil {
+		return f, fmt.Errorf("the reply direction of a flow: %w", err)
 	}
-	f = dnsFlow{client: there.from, virtual: there.to, resolver: back.from, answerTo: back.to}
-	return f, there.protocol == protocol && there.port == dnsPort, nil
+	return f, nil
 }
 
 // tuple is one direction of a flow.

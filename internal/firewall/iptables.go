@@ -1,11 +1,15 @@
 package firewall
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -33,35 +37,38 @@ type commands interface {
 	Insert(table, chain string, pos int, rule ...string) error
 	Replace(table, chain string, pos int, rule ...string) error
 	Append(table, chain string, rule ...string) error
+	Delete(table, chain string, rule ...string) error
 	DeleteById(table, chain string, id int) error
+	NewChain(table, chain string) error
 	ClearChain(table, chain string) error // creates a missing one
 	ClearAndDeleteChain(table, chain string) error
 }
 
-// iptBackend keeps our chains in the tables raw, nat and filter.
+// ipv6Sysctls is there when the kernel speaks IPv6; not so when it was started with ipv6.disable=1.
+const ipv6Sysctls = "/proc/sys/net/ipv6/conf"
+
+// iptBackend keeps our chains in the tables raw, filter and nat.
 type iptBackend struct {
 	log      *slog.Logger
-	legacy   bool // not over nf_tables
-	v4       *iptFamily
-	v6       *iptFamily // nil without ip6tables
-	v6Err    error      // why
-	v6Idle   bool       // there was nothing of ours in ip6tables when we looked last, and nothing is wanted
+	legacy   bool         // not over nf_tables
+	families []*iptFamily // IPv4, and IPv6 if the kernel speaks it
+	base     string       // auto, always or never
+	lock     string       // a file; "" = none
+	nft      *nftReader   // sees what others have in nftables
 	refusals refusals
 }
 
 // newIPTables returns the iptables backend. The program is "iptables", as PATH finds it, unless another is given; the
-// programs for IPv6 and for reading are its siblings.
-func newIPTables(ctx context.Context, program string, log *slog.Logger) (*iptBackend, error) {
-	if program == "" {
-		program = "iptables"
-	}
-	path, err := lookProgram(program)
+// programs for IPv6 and for reading are its siblings. Where the kernel speaks IPv6, ip6tables must be there: without it
+// AppVMs would go unchecked.
+func newIPTables(ctx context.Context, program string, o Options) (*iptBackend, error) {
+	path, err := lookProgram(cmp.Or(program, "iptables"))
 	if err != nil {
 		return nil, fmt.Errorf("iptables: %w: install the package iptables", err)
 	}
-	b := &iptBackend{log: log, refusals: refusals{log: log, stuck: map[string]bool{}}}
-	if b.v4, err = newIPTFamily(path, iptables.ProtocolIPv4); err != nil {
-		return nil, err
+	b := &iptBackend{
+		log: o.Log, base: cmp.Or(o.Base, KindAuto), lock: o.Lock, nft: &nftReader{},
+		refusals: refusals{log: o.Log, stuck: map[string]bool{}},
 	}
 	version, err := runProgram(ctx, path, "--version")
 	if err != nil {
@@ -69,92 +76,62 @@ func newIPTables(ctx context.Context, program string, log *slog.Logger) (*iptBac
 	}
 	// "iptables v1.8.9 (nf_tables)"; before 1.8 there was but one kind, and it said nothing.
 	b.legacy = !strings.Contains(version, "(nf_tables)")
-	b.v6, b.v6Err = newIPTFamily(sixth(path), iptables.ProtocolIPv6)
-	if _, err := b.v4.save(ctx); err != nil {
-		return nil, fmt.Errorf("iptables: the kernel does not answer (load the module, run as root): %w", err)
+	if err := b.addFamily(ctx, path, iptables.ProtocolIPv4); err != nil {
+		return nil, err
 	}
-	return b, nil
+	_, err = os.Stat(ipv6Sysctls)
+	if errors.Is(err, fs.ErrNotExist) {
+		return b, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("iptables: look whether the kernel speaks IPv6: %w", err)
+	}
+	return b, b.addFamily(ctx, sixth(path), iptables.ProtocolIPv6)
+}
+
+// addFamily adds an address family, if its programs run and the kernel answers them.
+func (b *iptBackend) addFamily(ctx context.Context, path string, protocol iptables.Protocol) error {
+	ipt, err := iptables.New(iptables.Path(path), iptables.IPFamily(protocol), iptables.Timeout(lockWait))
+	if err != nil {
+		return fmt.Errorf("iptables: %s: %w", path, err)
+	}
+	f := &iptFamily{v4: protocol == iptables.ProtocolIPv4, program: path, commands: ipt}
+	if _, err := f.save(ctx); err != nil {
+		return fmt.Errorf("iptables: the kernel does not answer (load the module, run as root): %w", err)
+	}
+	b.families = append(b.families, f)
+	return nil
 }
 
 // sixth gives the path of the same program for IPv6: …/iptables-nft becomes …/ip6tables-nft.
 func sixth(path string) string {
-	dir, name := path[:strings.LastIndexByte(path, '/')+1], path[strings.LastIndexByte(path, '/')+1:]
+	dir, name := filepath.Split(path)
 	return dir + strings.Replace(name, "iptables", "ip6tables", 1)
-}
-
-func newIPTFamily(path string, protocol iptables.Protocol) (*iptFamily, error) {
-	ipt, err := iptables.New(iptables.Path(path), iptables.IPFamily(protocol), iptables.Timeout(lockWait))
-	if err != nil {
-		return nil, fmt.Errorf("iptables: %s: %w", path, err)
-	}
-	return &iptFamily{v4: protocol == iptables.ProtocolIPv4, program: path, commands: ipt}, nil
 }
 
 // Name is "iptables".
 func (b *iptBackend) Name() string { return KindIPTables }
 
-// Apply implements Backend.
+// Apply implements Backend. Of who may send from where, it keeps what stands in the kernel: what is lost is closed
+// until it is admitted again.
 func (b *iptBackend) Apply(ctx context.Context, targets []netvm.Target) ([]string, error) {
-	want, err := wanted(targets)
+	want, err := b.wanted(targets)
 	if err != nil {
-		return nil, fmt.Errorf("iptables: %w", err)
+		return nil, err
 	}
 	changes, err := b.refusals.lift()
 	if err != nil {
 		return nil, fmt.Errorf("iptables: %w", err)
 	}
-	families, err := b.families(want)
-	if err != nil {
-		return changes, err
-	}
-	for _, f := range families {
-		more, err := b.applyFamily(ctx, f, want.family(f.v4))
-		changes = append(changes, more...)
-		if err != nil {
-			return changes, err
-		}
-	}
-	return changes, nil
-}
-
-// applyFamily brings one family to its targets: NAT first, then the zones. In between, a client that keeps its port
-// is still with the old resolver; the other way round, its new flow would be translated by the old rules.
-func (b *iptBackend) applyFamily(ctx context.Context, f *iptFamily, want table) ([]string, error) {
-	state, err := f.read(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if b.skip(f, state, want) || state.fault == "" && len(differing(state.table, want)) == 0 {
-		return nil, nil
-	}
-	for _, step := range []func(context.Context, *iptState, table) error{f.writeFilter, f.writeNAT, f.writeZones} {
-		if err := ctx.Err(); err != nil {
-			return nil, fmt.Errorf("iptables: %w", err)
-		}
-		if err := step(ctx, state, want); err != nil {
-			return nil, fmt.Errorf("iptables: %w", err)
-		}
-	}
-	after, err := f.read(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if after.fault != "" || len(differing(after.table, want)) != 0 {
-		return nil, fmt.Errorf("iptables: %s does not show what was written: %s %s", f.program, after.fault,
-			strings.Join(describeDifferences(after.table, want), "; "))
-	}
-	var changes []string
-	if state.fault != "" {
-		changes = append(changes, "ruleset loaded: "+state.fault)
-	}
-	return append(changes, describeChanges(state.table, want)...), nil
+	more, err := b.bring(ctx, func(s *iptState, _ table) table { return want.family(s.v4) })
+	return append(changes, more...), err
 }
 
 // Check implements Backend.
 func (b *iptBackend) Check(ctx context.Context, targets []netvm.Target) ([]string, error) {
-	want, err := wanted(targets)
+	want, err := b.wanted(targets)
 	if err != nil {
-		return nil, fmt.Errorf("iptables: %w", err)
+		return nil, err
 	}
 	limited, err := b.refusals.limited()
 	if err != nil {
@@ -164,46 +141,41 @@ func (b *iptBackend) Check(ctx context.Context, targets []netvm.Target) ([]strin
 	for _, path := range limited {
 		out = append(out, path+" limits how many queries are refused")
 	}
-	families, err := b.families(want)
+	// Whoever holds the lock may be half through a change, which is no difference to report.
+	unlock, err := lockFile(ctx, b.lock)
+	if err != nil {
+		return nil, fmt.Errorf("iptables: %w", err)
+	}
+	defer unlock()
+	states, err := b.read(ctx)
 	if err != nil {
 		return nil, err
 	}
-	for _, f := range families {
-		state, err := f.read(ctx)
-		if err != nil {
-			return nil, err
+	for _, s := range states {
+		if s.fault != "" {
+			out = append(out, s.fault)
 		}
-		if b.skip(f, state, want.family(f.v4)) {
-			continue
-		}
-		if state.fault != "" {
-			out = append(out, state.fault)
-		}
-		out = append(out, describeDifferences(state.table, want.family(f.v4))...)
+		out = append(out, describeDifferences(s.table, want.family(s.v4))...)
 	}
 	return out, nil
 }
 
-// families are those to look at: IPv4, and IPv6 as soon as there is something to do.
-func (b *iptBackend) families(want table) ([]*iptFamily, error) {
-	wantsV6 := len(want.sorted(false)) > 0
-	switch {
-	case wantsV6 && b.v6 == nil:
-		return nil, fmt.Errorf("iptables: no IPv6 virtual address can be served: %w", b.v6Err)
-	case b.v6 == nil, b.v6Idle && !wantsV6:
-		return []*iptFamily{b.v4}, nil
+// wanted checks the targets and gives the table that they ask for.
+func (b *iptBackend) wanted(targets []netvm.Target) (table, error) {
+	want, err := wanted(targets)
+	if err == nil && !b.speaksIPv6() && len(want.family(false)) > 0 {
+		err = errNoIPv6
 	}
-	return []*iptFamily{b.v4, b.v6}, nil
+	if err != nil {
+		return nil, fmt.Errorf("iptables: %w", err)
+	}
+	return want, nil
 }
 
-// skip tells that IPv6 is not in use, and was not before, so that no chains are made for it.
-func (b *iptBackend) skip(f *iptFamily, state *iptState, want table) bool {
-	if f.v4 {
-		return false
-	}
-	b.v6Idle = len(want) == 0 && !state.present
-	return b.v6Idle
-}
+// errNoIPv6 is about an IPv6 address where nothing can be done with it.
+var errNoIPv6 = errors.New("the kernel speaks no IPv6")
+
+func (b *iptBackend) speaksIPv6() bool { return len(b.families) > 1 }
 
 // family gives the part of the table that is of one family.
 func (t table) family(v4 bool) table {
@@ -245,47 +217,86 @@ func runProgram(ctx context.Context, path string, args ...string) (string, error
 
 // iptState is what the kernel holds of ours in one family.
 type iptState struct {
-	rules   ruleset
-	table   table
-	fault   string // what is wrong with the rules; "" when they are ours, whole
-	present bool   // something of ours is there
+	*iptFamily
+	rules    ruleset
+	table    table
+	admitted []netvm.Admission
+	base     bool   // the base firewall is wanted
+	fault    string // what is wrong with the rules; "" when they are ours, whole
 }
 
-// read gives the state of one family.
-func (f *iptFamily) read(ctx context.Context) (*iptState, error) {
-	rules, err := f.save(ctx)
-	if err != nil {
-		return nil, err
+// read gives the state of each family.
+func (b *iptBackend) read(ctx context.Context) ([]*iptState, error) {
+	var out []*iptState
+	for _, f := range b.families {
+		rules, err := f.save(ctx)
+		if err != nil {
+			return nil, err
+		}
+		base, err := b.wantsBase(ctx, f, rules)
+		if err != nil {
+			return nil, err
+		}
+		s := &iptState{iptFamily: f, rules: rules, base: base}
+		s.table = parseTargets(rules["nat"][rules.live(dnsChains)], rules["raw"][rules.live(zoneChains)])
+		s.admitted = parseAdmissions(rules["raw"][chainAllowed])
+		if fault := s.findFault(); fault != "" {
+			s.fault = filepath.Base(f.program) + ": " + fault
+		}
+		out = append(out, s)
 	}
-	s := &iptState{rules: rules, present: rules["nat"][chainNAT] != nil}
-	s.table = parseTargets(rules["nat"][rules.live(dnsChains)], rules["raw"][rules.live(zoneChains)])
-	s.fault = f.faultOf(s)
-	return s, nil
+	return out, nil
 }
 
-// faultOf says where the rules are not what they must be for the targets that they hold.
-func (f *iptFamily) faultOf(s *iptState) string {
-	name := f.program[strings.LastIndexByte(f.program, '/')+1:]
-	for _, j := range jumps {
-		if rules := s.rules[j.table][j.from]; len(rules) == 0 || rules[0] != j.rule() {
-			return fmt.Sprintf("%s: %s of table %s does not begin with the jump to %s", name, j.from, j.table, j.to)
+// findFault says where the rules are not what they must be for the targets and admissions that they hold.
+func (s *iptState) findFault() string {
+	for _, h := range hooks(s.base) {
+		now := s.rules[h.table][h.name]
+		if !startsWith(now, h.jumps) {
+			return fmt.Sprintf("%s of table %s does not begin with %q", h.name, h.table, h.jumps)
+		}
+		if stray := h.strays(now[len(h.jumps):]); len(stray) > 0 {
+			return fmt.Sprintf("%s of table %s has a second %q", h.name, h.table, now[len(h.jumps)+stray[0]])
 		}
 	}
-	for _, c := range f.static() {
-		if !slices.Equal(s.rules["filter"][c.name], c.rules) {
-			return fmt.Sprintf("%s: chain %s has other rules than this version of netvmd", name, c.name)
+	for _, c := range s.wantedChains() {
+		if now := s.rules[c.table][c.name]; now == nil || !slices.Equal(now, c.rules) {
+			return fmt.Sprintf("chain %s has other rules than this version of netvmd", c.name)
 		}
 	}
 	for _, alt := range []alternation{dnsChains, zoneChains} {
 		live := s.rules.live(alt)
 		if live == "" {
-			return fmt.Sprintf("%s: chain %s is not one jump to %s or %s", name, alt.parent, alt.a, alt.b)
+			return fmt.Sprintf("chain %s is not one jump to %s or %s", alt.parent, alt.a, alt.b)
 		}
 		if !slices.Equal(s.rules[alt.table][live], alt.render(s.table)) {
-			return fmt.Sprintf("%s: chain %s has rules that are not of netvmd", name, live)
+			return fmt.Sprintf("chain %s has rules that are not of netvmd", live)
 		}
 		if s.rules[alt.table][alt.spare(live)] != nil {
-			return fmt.Sprintf("%s: chain %s was left over", name, alt.spare(live))
+			return fmt.Sprintf("chain %s was left over", alt.spare(live))
+		}
+	}
+	return s.findBaseFault()
+}
+
+// wantedChains are the chains that no change of targets touches, each after those that it jumps to.
+func (s *iptState) wantedChains() []staticChain {
+	return append(s.spoofChains(s.admitted, s.rules["raw"][chainSpoof]), s.static(s.base)...)
+}
+
+// findBaseFault looks for what the base firewall needs, and for what is left of it when it is not wanted.
+func (s *iptState) findBaseFault() string {
+	if !s.base {
+		for _, c := range s.baseChains() {
+			if s.rules[c.table][c.name] != nil {
+				return fmt.Sprintf("chain %s was left over", c.name)
+			}
+		}
+		return ""
+	}
+	for _, c := range customChains {
+		if s.rules[c.table][c.name] == nil {
+			return fmt.Sprintf("chain %s is missing", c.name)
 		}
 	}
 	return ""

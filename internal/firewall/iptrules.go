@@ -8,28 +8,47 @@ import (
 	"strings"
 )
 
-// Our chains. PR-QBS is Qubes' name for the place where DNS is translated.
+// Our chains for DNS. PR-QBS is Qubes' name for the place where DNS is translated.
 const (
-	chainNAT     = "PR-QBS"
-	chainZone    = "QBS-ZONE"
-	chainInput   = "QBS-INPUT"
-	chainForward = "QBS-FORWARD"
+	chainNAT        = "PR-QBS"
+	chainZone       = "QBS-ZONE"
+	chainDNSInput   = "QBS-DNS-INPUT"
+	chainDNSForward = "QBS-DNS-FORWARD"
 )
 
-// jump is a jump into one of our chains that must be the first rule of a chain of the kernel's.
-type jump struct{ table, from, to string }
+// drop is the rule that lets nothing pass.
+const drop = "-j DROP"
 
-// jumps are all of them, in the order in which they are made.
-var jumps = []jump{
-	{"filter", "INPUT", chainInput},
-	{"filter", "FORWARD", chainForward},
-	{"nat", "PREROUTING", chainNAT},
-	{"raw", "PREROUTING", chainZone},
+// Matches of link group 2, as iptables-save prints them: it prints the group in hexadecimal.
+var (
+	fromVifs    = fmt.Sprintf("-m devgroup --src-group 0x%x ", vifGroup)
+	notFromVifs = fmt.Sprintf("-m devgroup ! --src-group 0x%x ", vifGroup)
+	toVifs      = fmt.Sprintf("-m devgroup --dst-group 0x%x ", vifGroup)
+)
+
+// hook is a chain of the kernel's, with the rules that it must begin with: jumps into chains of ours.
+type hook struct {
+	table, name string
+	jumps       []string
 }
 
-// rule is the jump as iptables-save prints it, which prints the group in hexadecimal.
-func (j jump) rule() string {
-	return fmt.Sprintf("-m devgroup --src-group 0x%x -j %s", vifGroup, j.to)
+// hooks are all that we have rules in, in the order in which they are made.
+func hooks(base bool) []hook {
+	out := []hook{
+		{"raw", "PREROUTING", []string{"-j " + chainSpoof, fromVifs + "-j " + chainZone}},
+		{"filter", "INPUT", []string{fromVifs + "-j " + chainDNSInput}},
+		{"filter", "FORWARD", []string{fromVifs + "-j " + chainDNSForward}},
+		{"nat", "PREROUTING", []string{fromVifs + "-j " + chainNAT}},
+		{"nat", "POSTROUTING", nil},
+	}
+	if base {
+		for i, h := range out {
+			if to := baseChainOf(h); to != "" {
+				out[i].jumps = append(h.jumps, "-j "+to)
+			}
+		}
+	}
+	return out
 }
 
 // alternation is a chain of ours that consists of one jump, to either of two chains: a change fills the spare one and
@@ -87,13 +106,13 @@ func toDNS(v netip.Addr, protocol string) string {
 
 // staticChain is a chain that never changes.
 type staticChain struct {
-	name  string
-	rules []string
+	table, name string
+	rules       []string
 }
 
-// static are the chains in filter. Nobody in the netvm listens on port 53 for AppVMs, so what arrives there was
+// dnsGuards are the static chains for DNS. Nobody in the netvm listens on port 53 for AppVMs, so what arrives there was
 // redirected for want of a resolver. And NAT leaves alone what conntrack could not make out, so that must not go out.
-func (f *iptFamily) static() []staticChain {
+func (f *iptFamily) dnsGuards() []staticChain {
 	prohibited := "icmp-admin-prohibited"
 	if !f.v4 {
 		prohibited = "icmp6-adm-prohibited"
@@ -101,8 +120,8 @@ func (f *iptFamily) static() []staticChain {
 	udp, tcp := "-p udp -m udp --dport 53 ", "-p tcp -m tcp --dport 53 "
 	lost := "-m conntrack --ctstate INVALID,UNTRACKED "
 	return []staticChain{
-		{chainInput, []string{udp + "-j REJECT --reject-with " + prohibited, tcp + "-j REJECT --reject-with tcp-reset"}},
-		{chainForward, []string{udp + lost + "-j REJECT --reject-with " + prohibited, tcp + lost + "-j REJECT --reject-with tcp-reset"}},
+		{"filter", chainDNSInput, []string{udp + "-j REJECT --reject-with " + prohibited, tcp + "-j REJECT --reject-with tcp-reset"}},
+		{"filter", chainDNSForward, []string{udp + lost + "-j REJECT --reject-with " + prohibited, tcp + lost + "-j REJECT --reject-with tcp-reset"}},
 	}
 }
 
@@ -131,6 +150,8 @@ func parseSave(text string) (ruleset, error) {
 			current[kind[1:]] = []string{}
 		case kind == "-A":
 			chain, rule, _ := strings.Cut(rest, " ")
+			// Some versions print the other of protocol 58's two names.
+			rule = strings.Replace(rule, "-p icmpv6 ", "-p ipv6-icmp ", 1)
 			if current[chain] == nil {
 				return nil, fmt.Errorf("line %d: rule of an unknown chain %q", number, chain)
 			}

@@ -31,8 +31,8 @@ func (b *iptBackend) Watch(ctx context.Context, hint func(who string)) error {
 	} else {
 		ours := map[nftTableName]bool{}
 		for _, family := range []byte{unix.NFPROTO_IPV4, unix.NFPROTO_IPV6} {
-			for _, j := range jumps {
-				ours[nftTableName{family, j.table}] = true
+			for _, h := range hooks(false) {
+				ours[nftTableName{family, h.table}] = true
 			}
 		}
 		err = watchNFTables(ctx, ours, hint)

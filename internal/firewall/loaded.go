@@ -1,6 +1,9 @@
 package firewall
 
-import "context"
+import (
+	"context"
+	"slices"
+)
 
 // Loaded implements Backend.
 func (b *nftBackend) Loaded(ctx context.Context) (bool, error) {
@@ -13,14 +16,6 @@ func (b *nftBackend) Loaded(ctx context.Context) (bool, error) {
 
 // Loaded implements Backend.
 func (b *iptBackend) Loaded(ctx context.Context) (bool, error) {
-	for _, f := range []*iptFamily{b.v4, b.v6} {
-		if f == nil {
-			continue
-		}
-		state, err := f.read(ctx)
-		if err != nil || len(state.table) > 0 {
-			return err == nil, err
-		}
-	}
-	return false, nil
+	states, err := b.read(ctx)
+	return slices.ContainsFunc(states, func(s *iptState) bool { return len(s.table) > 0 }), err
 }

@@ -3,65 +3,73 @@ package firewall
 import (
 	"bytes"
 	"context"
-	_ "embed"
 	"errors"
 	"fmt"
 	"log/slog"
-	"os/exec"
-	"strings"
-	"time"
+	"slices"
 
 	"github.com/google/nftables"
 
 	"netvmd/internal/netvm"
 )
 
-// rulesetText is the static ruleset.
-//
-//go:embed netvmd.nft
-var rulesetText string
-
-// nftTimeout bounds the one run of nft; it takes some 15 ms on a quiet machine.
-const nftTimeout = 10 * time.Second
-
 // ownTable is the name of our tables, one in each family.
 const ownTable = "netvmd"
 
 // Names in netvmd.nft that the program reads or writes.
 const (
-	mapTargets  = "dns-targets"
-	mapZones    = "dns-zones"
-	setUnserved = "dns-unserved"
-	setSeal     = "ruleset-seal"
+	mapTargets    = "dns-targets"
+	mapZones      = "dns-zones"
+	setUnserved   = "dns-unserved"
+	setAllowed    = "allowed"
+	setDownstream = "downstream"
+	setSeal       = "ruleset-seal"
 )
 
-// nftFamily is one of our two tables.
+// nftFamily is one of our tables.
 type nftFamily struct {
 	word     string // as nft writes it
-	v4       bool
+	v4       bool   // its addresses are IPv4's
 	table    *nftables.Table
-	targets  *nftables.Set
+	targets  *nftables.Set // this one, zones, unserved and downstream are nil for arp
 	zones    *nftables.Set
 	unserved *nftables.Set
-	seal     *nftables.Set
+	allowed  *nftables.Set
+	// downstream holds the addresses of allowed.
+	downstream *nftables.Set
+	seal       *nftables.Set
 }
 
 func newNFTFamily(word string, family nftables.TableFamily, address nftables.SetDatatype) *nftFamily {
 	t := &nftables.Table{Name: ownTable, Family: family}
-	return &nftFamily{
-		word: word, v4: family == nftables.TableFamilyIPv4, table: t,
-		targets:  &nftables.Set{Table: t, Name: mapTargets, IsMap: true, KeyType: address, DataType: address},
-		zones:    &nftables.Set{Table: t, Name: mapZones, IsMap: true, KeyType: address, DataType: nftables.TypeInteger},
-		unserved: &nftables.Set{Table: t, Name: setUnserved, KeyType: address},
-		seal:     &nftables.Set{Table: t, Name: setSeal, KeyType: nftables.TypeIFName},
+	f := &nftFamily{
+		word: word, v4: family != nftables.TableFamilyIPv6, table: t,
+		allowed: allowedSet(t, address),
+		seal:    &nftables.Set{Table: t, Name: setSeal, KeyType: nftables.TypeIFName},
+	}
+	if family != nftables.TableFamilyARP {
+		f.targets = &nftables.Set{Table: t, Name: mapTargets, IsMap: true, KeyType: address, DataType: address}
+		f.zones = &nftables.Set{Table: t, Name: mapZones, IsMap: true, KeyType: address, DataType: nftables.TypeInteger}
+		f.unserved = &nftables.Set{Table: t, Name: setUnserved, KeyType: address}
+		f.downstream = &nftables.Set{Table: t, Name: setDownstream, KeyType: address}
+	}
+	return f
+}
+
+func allowedSet(t *nftables.Table, address nftables.SetDatatype) *nftables.Set {
+	return &nftables.Set{
+		Table: t, Name: setAllowed, Concatenation: true,
+		KeyType: nftables.MustConcatSetType(nftables.TypeIFName, address),
 	}
 }
 
-// nftBackend keeps the tables `ip netvmd` and `ip6 netvmd`.
+// nftBackend keeps the tables `ip netvmd`, `ip6 netvmd` and `arp netvmd`.
 type nftBackend struct {
+	Options
 	log      *slog.Logger
 	program  string
-	families []*nftFamily
+	families []*nftFamily // ip, ip6, arp
+	inet     []*nftFamily // ip and ip6: those that have to do with DNS
 	refusals refusals
 	reader   *nftReader
 	writer   *nftables.Conn // nil after an error: its socket may hold answers that nobody waits for
@@ -69,19 +77,21 @@ type nftBackend struct {
 	last *nftState
 }
 
-func newNFTables(ctx context.Context, log *slog.Logger) (*nftBackend, error) {
+func newNFTables(ctx context.Context, o Options) (*nftBackend, error) {
 	program, err := lookProgram("nft")
 	if err != nil {
 		return nil, fmt.Errorf("nftables: %w: install the package nftables", err)
 	}
+	inet := []*nftFamily{
+		newNFTFamily("ip", nftables.TableFamilyIPv4, nftables.TypeIPAddr),
+		newNFTFamily("ip6", nftables.TableFamilyIPv6, nftables.TypeIP6Addr),
+	}
 	b := &nftBackend{
-		log: log, program: program,
-		refusals: refusals{log: log, stuck: map[string]bool{}},
-		families: []*nftFamily{
-			newNFTFamily("ip", nftables.TableFamilyIPv4, nftables.TypeIPAddr),
-			newNFTFamily("ip6", nftables.TableFamilyIPv6, nftables.TypeIP6Addr),
-		},
-		reader: &nftReader{},
+		Options: o, log: o.Log, program: program,
+		refusals: refusals{log: o.Log, stuck: map[string]bool{}},
+		families: append(slices.Clone(inet), newNFTFamily("arp", nftables.TableFamilyARP, nftables.TypeIPAddr)),
+		inet:     inet,
+		reader:   &nftReader{},
 	}
 	if _, err := b.reader.generation(ctx); err != nil {
 		return nil, fmt.Errorf("nftables: the kernel does not answer for nf_tables (load the module, run as root): %w", err)
@@ -107,11 +117,8 @@ func (b *nftBackend) Apply(ctx context.Context, targets []netvm.Target) ([]strin
 		return changes, err
 	}
 	if state.fault != "" {
-		if err := b.load(ctx, want); err != nil {
-			return changes, err
-		}
-		changes = append(changes, "ruleset loaded: "+state.fault)
-		return append(changes, describeChanges(state.table, want)...), nil
+		loaded, err := b.load(ctx, func(table) table { return want })
+		return append(changes, loaded...), err
 	}
 	if len(differing(state.table, want)) == 0 {
 		return changes, nil
@@ -146,67 +153,11 @@ func (b *nftBackend) Check(ctx context.Context, targets []netvm.Target) ([]strin
 	return append(out, describeDifferences(state.table, want)...), nil
 }
 
-// load puts the ruleset and the elements into the kernel in one transaction and seals it.
-func (b *nftBackend) load(ctx context.Context, want table) error {
-	b.last = nil
-	text := rulesetText + elementsText(b.families, want)
-	err := b.runNFT(ctx, text)
-	if err != nil {
-		// What an older version or somebody else left may contradict ours: then our tables are made anew, still in one
-		// transaction. What an admin added to them goes with them.
-		b.log.Warn("ruleset does not fit onto the tables that are there: they are made anew", "error", err)
-		var fresh strings.Builder
-		for _, f := range b.families {
-			fmt.Fprintf(&fresh, "add table %s %s\ndelete table %s %s\n", f.word, ownTable, f.word, ownTable)
-		}
-		if again := b.runNFT(ctx, fresh.String()+text); again != nil {
-			return fmt.Errorf("nftables: load the ruleset: %w", errors.Join(err, again))
-		}
-	}
-	return b.writeSeals(ctx)
-}
-
-func (b *nftBackend) runNFT(ctx context.Context, text string) error {
-	ctx, cancel := context.WithTimeout(ctx, nftTimeout)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, b.program, "-f", "-")
-	cmd.Stdin = strings.NewReader(text)
-	cmd.WaitDelay = time.Second
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("%s -f -: %w: %s", b.program, err, strings.TrimSpace(string(out)))
-	}
-	return nil
-}
-
-// elementsText writes the wanted elements in nft's language, for the transaction that loads the rules.
-func elementsText(families []*nftFamily, want table) string {
-	var s strings.Builder
-	for _, f := range families {
-		fmt.Fprintf(&s, "flush set %s %s %s\n", f.word, ownTable, setSeal)
-		fmt.Fprintf(&s, "flush map %s %s %s\n", f.word, ownTable, mapTargets)
-		fmt.Fprintf(&s, "flush map %s %s %s\n", f.word, ownTable, mapZones)
-		fmt.Fprintf(&s, "flush set %s %s %s\n", f.word, ownTable, setUnserved)
-		for _, v := range want.sorted(f.v4) {
-			e := want[v]
-			if e.resolver.IsValid() {
-				fmt.Fprintf(&s, "add element %s %s %s { %s : %s }\n", f.word, ownTable, mapTargets, v, e.resolver)
-			}
-			if e.zoned {
-				fmt.Fprintf(&s, "add element %s %s %s { %s : %d }\n", f.word, ownTable, mapZones, v, e.zone)
-			}
-			if e.refused {
-				fmt.Fprintf(&s, "add element %s %s %s { %s }\n", f.word, ownTable, setUnserved, v)
-			}
-		}
-	}
-	return s.String()
-}
-
 // replaceElements writes the difference, over both families, in one transaction.
 func (b *nftBackend) replaceElements(ctx context.Context, state *nftState, want table) error {
 	b.last = nil
 	err := b.transact(func(c *nftables.Conn) error {
-		for _, f := range b.families {
+		for _, f := range b.inet {
 			if err := f.change(c, state.table.family(f.v4), want.family(f.v4)); err != nil {
 				return err
 			}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"hash"
 	"net/netip"
+	"slices"
 
 	"github.com/google/nftables"
 	"golang.org/x/sys/unix"
@@ -23,8 +24,10 @@ type nftState struct {
 
 // ownChains and ownSets are the objects that the seal covers; what an admin adds beside them is no concern of ours.
 var (
-	ownChains = map[string]bool{"dns-zone": true, "dns-refuse": true, "dnat-dns": true, "dns-guard": true}
-	ownSets   = map[string]bool{mapTargets: true, mapZones: true, setUnserved: true, setSeal: true}
+	ownChains = []string{
+		"antispoof", "dns-zone", "dns-refuse", "dnat-dns", "dns-guard", "input", "forward", "postrouting", "accelerate",
+	}
+	ownSets = []string{mapTargets, mapZones, setUnserved, setAllowed, setDownstream, setSeal}
 )
 
 // sealLength is how much of the fingerprint goes into the seal, whose type holds names of up to 15 characters
@@ -62,9 +65,13 @@ func (b *nftBackend) read(ctx context.Context) (*nftState, error) {
 	if b.last != nil && b.last.generation == generation {
 		return b.last, nil
 	}
+	texts, err := b.rulesetTexts(ctx)
+	if err != nil {
+		return nil, err
+	}
 	state := &nftState{generation: generation, table: table{}}
 	for _, f := range b.families {
-		fault, err := b.readFamily(ctx, f, state.table)
+		fault, err := b.readFamily(ctx, f, texts, state.table)
 		if err != nil {
 			return nil, fmt.Errorf("nftables: read table %s %s: %w", f.word, ownTable, err)
 		}
@@ -77,8 +84,8 @@ func (b *nftBackend) read(ctx context.Context) (*nftState, error) {
 }
 
 // readFamily adds the elements of one table to into, and says what is wrong with its rules.
-func (b *nftBackend) readFamily(ctx context.Context, f *nftFamily, into table) (fault string, err error) {
-	fingerprint, err := b.fingerprint(ctx, f)
+func (b *nftBackend) readFamily(ctx context.Context, f *nftFamily, texts []string, into table) (fault string, err error) {
+	digest, err := b.digest(ctx, f)
 	if errors.Is(err, unix.ENOENT) {
 		return "is missing", nil
 	}
@@ -95,7 +102,7 @@ func (b *nftBackend) readFamily(ctx context.Context, f *nftFamily, into table) (
 	switch {
 	case len(seals) != 1:
 		fault = "is not sealed"
-	case nulTerminated(seals[0].Key) != fingerprint:
+	case !slices.ContainsFunc(texts, func(text string) bool { return nulTerminated(seals[0].Key) == sealWord(text, digest) }):
 		fault = "has other rules than this version of netvmd"
 	}
 	if err := b.readElements(ctx, f, into); err != nil {
@@ -112,6 +119,9 @@ var errElementForm = errors.New("element of another form")
 
 func (b *nftBackend) readElements(ctx context.Context, f *nftFamily, into table) error {
 	for _, set := range []*nftables.Set{f.targets, f.zones, f.unserved} {
+		if set == nil {
+			continue
+		}
 		elements, err := b.reader.elements(ctx, set)
 		if err != nil {
 			return fmt.Errorf("has no readable %s: %w", set.Name, err)
@@ -141,49 +151,55 @@ func (b *nftBackend) readElements(ctx context.Context, f *nftFamily, into table)
 	return nil
 }
 
-// fingerprint condenses our text and what the kernel made of it: the table's flags, our chains, the expressions of
-// their rules, and the types of our sets. Handles and counters are left out, as they differ from load to load.
-func (b *nftBackend) fingerprint(ctx context.Context, f *nftFamily) (string, error) {
+// sealWord is the fingerprint of a text that we load and of what the kernel made of it.
+func sealWord(text string, digest []byte) string {
 	h := sha256.New()
-	feed(h, []byte(rulesetText))
+	feed(h, []byte(text), digest)
+	return hex.EncodeToString(h.Sum(nil))[:sealLength]
+}
+
+// digest condenses what the kernel holds of ours: the table's flags, our chains, the expressions of their rules, and
+// the types of our sets. Handles and counters are left out, as they differ from load to load.
+func (b *nftBackend) digest(ctx context.Context, f *nftFamily) ([]byte, error) {
+	h := sha256.New()
 	family := byte(f.table.Family)
 
 	tables, err := b.reader.get(ctx, family, unix.NFT_MSG_GETTABLE, false, attrString(unix.NFTA_TABLE_NAME, ownTable))
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	for _, t := range tables {
 		feed(h, t[unix.NFTA_TABLE_FLAGS])
 	}
 	chains, err := b.reader.get(ctx, family, unix.NFT_MSG_GETCHAIN, true)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	for _, c := range chains {
-		if nulTerminated(c[unix.NFTA_CHAIN_TABLE]) == ownTable && ownChains[nulTerminated(c[unix.NFTA_CHAIN_NAME])] {
+		if nulTerminated(c[unix.NFTA_CHAIN_TABLE]) == ownTable && slices.Contains(ownChains, nulTerminated(c[unix.NFTA_CHAIN_NAME])) {
 			feed(h, c[unix.NFTA_CHAIN_NAME], c[unix.NFTA_CHAIN_HOOK], c[unix.NFTA_CHAIN_POLICY], c[unix.NFTA_CHAIN_TYPE])
 		}
 	}
 	rules, err := b.reader.get(ctx, family, unix.NFT_MSG_GETRULE, true, attrString(unix.NFTA_RULE_TABLE, ownTable))
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	for _, r := range rules {
-		if nulTerminated(r[unix.NFTA_RULE_TABLE]) == ownTable && ownChains[nulTerminated(r[unix.NFTA_RULE_CHAIN])] {
+		if nulTerminated(r[unix.NFTA_RULE_TABLE]) == ownTable && slices.Contains(ownChains, nulTerminated(r[unix.NFTA_RULE_CHAIN])) {
 			feed(h, r[unix.NFTA_RULE_CHAIN], r[unix.NFTA_RULE_EXPRESSIONS])
 		}
 	}
 	sets, err := b.reader.get(ctx, family, unix.NFT_MSG_GETSET, true, attrString(unix.NFTA_SET_TABLE, ownTable))
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	for _, s := range sets {
-		if ownSets[nulTerminated(s[unix.NFTA_SET_NAME])] {
+		if slices.Contains(ownSets, nulTerminated(s[unix.NFTA_SET_NAME])) {
 			feed(h, s[unix.NFTA_SET_NAME], s[unix.NFTA_SET_FLAGS], s[unix.NFTA_SET_KEY_TYPE], s[unix.NFTA_SET_KEY_LEN],
 				s[unix.NFTA_SET_DATA_TYPE], s[unix.NFTA_SET_DATA_LEN])
 		}
 	}
-	return hex.EncodeToString(h.Sum(nil))[:sealLength], nil
+	return h.Sum(nil), nil
 }
 
 // feed hashes each part with its length before it, so that no two lists of parts hash alike.
@@ -195,15 +211,15 @@ func feed(h hash.Hash, parts ...[]byte) {
 	}
 }
 
-// writeSeals seals both tables as they are now.
-func (b *nftBackend) writeSeals(ctx context.Context) error {
+// writeSeals seals the tables, which were loaded from this text, as they are now.
+func (b *nftBackend) writeSeals(ctx context.Context, text string) error {
 	words := map[*nftFamily]string{}
 	for _, f := range b.families {
-		word, err := b.fingerprint(ctx, f)
+		digest, err := b.digest(ctx, f)
 		if err != nil {
 			return fmt.Errorf("nftables: read back table %s %s: %w", f.word, ownTable, err)
 		}
-		words[f] = word
+		words[f] = sealWord(text, digest)
 	}
 	err := b.transact(func(c *nftables.Conn) error {
 		for _, f := range b.families {

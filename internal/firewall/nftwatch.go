@@ -16,6 +16,7 @@ func (b *nftBackend) Watch(ctx context.Context, hint func(who string)) error {
 	if err := watchNFTables(ctx, map[nftTableName]bool{
 		{unix.NFPROTO_IPV4, ownTable}: true,
 		{unix.NFPROTO_IPV6, ownTable}: true,
+		{unix.NFPROTO_ARP, ownTable}:  true,
 	}, hint); err != nil {
 		return fmt.Errorf("nftables: watch for changes: %w", err)
 	}

@@ -60,6 +60,15 @@ func wanted(targets []netvm.Target) (table, error) {
 	return want, nil
 }
 
+// refusing is the table in which none of these virtual addresses has a resolver.
+func refusing(virtual []netip.Addr) (table, error) {
+	targets := make([]netvm.Target, len(virtual))
+	for i, v := range virtual {
+		targets[i].Virtual = v
+	}
+	return wanted(targets)
+}
+
 // zoneOf gives the conntrack zone of a resolver, 1 to 65535: 0 is the zone of all other traffic. It depends on nothing
 // but the resolver, so that a new process finds the zones that the old one left. Two resolvers share a zone once in
 // 65535 pairs; then a client that keeps its port moves when its flow is purged, instead of at once.

@@ -42,13 +42,22 @@ var (
 	resolverB6 = netip.MustParseAddr("2001:db8::2")
 )
 
-// topology is a netvm between an AppVM and a network with resolvers, in three network namespaces. The test's
+// Addresses of the two AppVMs, and of the netvm towards them and towards the uplink.
+var (
+	client4, client6   = netip.MustParseAddr("10.137.0.5"), netip.MustParseAddr("fd09:24ef:4179::a89:5")
+	other4, other6     = netip.MustParseAddr("10.137.0.6"), netip.MustParseAddr("fd09:24ef:4179::a89:6")
+	gateway4, gateway6 = netip.MustParseAddr("10.138.0.1"), netip.MustParseAddr("fd09:24ef:4179::1")
+	uplink4, uplink6   = netip.MustParseAddr("192.0.2.254"), netip.MustParseAddr("2001:db8::fe")
+)
+
+// topology is a netvm between two AppVMs and a network with resolvers, each in a network namespace. The test's
 // goroutine is in that of the netvm.
 type topology struct {
-	t                      testing.TB
-	client, router, server netns.NsHandle
-	held                   chan struct{} // a resolver got a query whose answer it keeps
-	release                chan struct{} // each value sends one kept answer
+	t                             testing.TB
+	client, other, router, server netns.NsHandle
+	held                          chan struct{} // a resolver got a query whose answer it keeps
+	release                       chan struct{} // each value sends one kept answer
+	sent                          uint16        // packets by send
 }
 
 func newTopology(t testing.TB) *topology {
@@ -58,7 +67,7 @@ func newTopology(t testing.TB) *topology {
 	}
 	runtime.LockOSThread() // never unlocked: the thread dies with the test's goroutine, and its namespace with it
 	n := &topology{t: t, held: make(chan struct{}, 16), release: make(chan struct{})}
-	for _, h := range []*netns.NsHandle{&n.client, &n.server, &n.router} {
+	for _, h := range []*netns.NsHandle{&n.client, &n.other, &n.server, &n.router} {
 		ns, err := netns.New()
 		must(t, err)
 		*h = ns
@@ -67,9 +76,12 @@ func newTopology(t testing.TB) *topology {
 		// A link-local address that waits for duplicate detection keeps the kernel from asking for neighbours.
 		must(t, os.WriteFile("/proc/sys/net/ipv6/conf/default/accept_dad", []byte("0"), 0o644))
 	}
-	n.wire("vif1.0", n.client)
 	n.wire("up0", n.server)
-	n.configure()
+	n.configureUplink()
+	n.wire("vif1.0", n.client)
+	n.configureVif("vif1.0", n.client, client4, client6)
+	n.wire("vif2.0", n.other)
+	n.configureVif("vif2.0", n.other, other4, other6)
 	for _, r := range []netip.Addr{resolverA, resolverB, resolverC, resolverA6, resolverB6} {
 		n.serve(r)
 	}
@@ -84,46 +96,72 @@ func (n *topology) wire(name string, peer netns.NsHandle) {
 	}))
 }
 
-func (n *topology) configure() {
+func (n *topology) configureUplink() {
 	n.t.Helper()
-	n.in(n.client, func() {
-		must(n.t, linkUp("eth0"))
-		addAddress(n.t, "eth0", "10.137.0.5/32", "fd09:24ef:4179::a89:5/128")
-		addRoute(n.t, "eth0", "10.138.0.1/32", "")
-		addRoute(n.t, "eth0", "0.0.0.0/0", "10.138.0.1")
-		addRoute(n.t, "eth0", "fd09:24ef:4179::1/128", "")
-		addRoute(n.t, "eth0", "::/0", "fd09:24ef:4179::1")
-	})
 	n.in(n.server, func() {
 		must(n.t, linkUp("eth0"))
 		addAddress(n.t, "eth0", "192.0.2.1/24", "192.0.2.2/24", "192.0.2.3/24", "2001:db8::1/64", "2001:db8::2/64")
 	})
-	for _, path := range []string{"ipv4/ip_forward", "ipv6/conf/all/forwarding"} {
-		must(n.t, os.WriteFile("/proc/sys/net/"+path, []byte("1"), 0o644))
+	for path, value := range map[string]string{
+		"ipv4/ip_forward": "1", "ipv6/conf/all/forwarding": "1", "ipv4/conf/all/rp_filter": "0", "ipv4/conf/default/rp_filter": "0",
+	} {
+		must(n.t, os.WriteFile("/proc/sys/net/"+path, []byte(value), 0o644))
 	}
 	// The limit over all hosts, 50 in a burst, stays in life; the tests ask faster than twenty AppVMs. Kernels that have
 	// it not in each namespace have it only in the first.
 	if err := os.WriteFile("/proc/sys/net/ipv4/icmp_msgs_burst", []byte("1000"), 0o644); !errors.Is(err, fs.ErrNotExist) {
 		must(n.t, err)
 	}
-	must(n.t, linkUp("vif1.0"))
 	must(n.t, linkUp("up0"))
-	vif, err := netlink.LinkByName("vif1.0")
-	must(n.t, err)
-	must(n.t, netlink.LinkSetGroup(vif, vifGroup))
-	addAddress(n.t, "vif1.0", "10.138.0.1/32", "fd09:24ef:4179::1/128")
-	addRoute(n.t, "vif1.0", "10.137.0.5/32", "")
-	addRoute(n.t, "vif1.0", "fd09:24ef:4179::a89:5/128", "")
-	addAddress(n.t, "up0", "192.0.2.254/24", "2001:db8::fe/64")
+	addAddress(n.t, "up0", uplink4.String()+"/24", uplink6.String()+"/64")
 	addRoute(n.t, "up0", "0.0.0.0/0", "192.0.2.1")
 	addRoute(n.t, "up0", "::/0", "2001:db8::1")
-	n.nft(masquerade)
 }
 
-// masquerade is the table of somebody else that our own must live beside.
-const masquerade = `
-table ip somebody { chain out { type nat hook postrouting priority srcnat; oifname "up0" masquerade; }; }
-table ip6 somebody { chain out { type nat hook postrouting priority srcnat; oifname "up0" masquerade; }; }
+// configureVif configures both ends of a vif, as its hotplug program and the AppVM do: routed, link group 2, and the
+// AppVM a permanent neighbour.
+func (n *topology) configureVif(name string, appVM netns.NsHandle, addrs ...netip.Addr) {
+	n.t.Helper()
+	var mac net.HardwareAddr
+	n.in(appVM, func() {
+		must(n.t, linkUp("eth0"))
+		for _, a := range addrs {
+			addAddress(n.t, "eth0", single(a))
+		}
+		for _, gateway := range []netip.Addr{gateway4, gateway6} {
+			addRoute(n.t, "eth0", single(gateway), "")
+		}
+		addRoute(n.t, "eth0", "0.0.0.0/0", gateway4.String())
+		addRoute(n.t, "eth0", "::/0", gateway6.String())
+		eth, err := netlink.LinkByName("eth0")
+		must(n.t, err)
+		mac = eth.Attrs().HardwareAddr
+	})
+	vif, err := netlink.LinkByName(name)
+	must(n.t, err)
+	must(n.t, netlink.LinkSetGroup(vif, vifGroup))
+	must(n.t, linkUp(name))
+	addAddress(n.t, name, single(gateway4), single(gateway6))
+	for _, a := range addrs {
+		addRoute(n.t, name, single(a), "")
+		must(n.t, netlink.NeighSet(&netlink.Neigh{
+			LinkIndex: vif.Attrs().Index, IP: a.AsSlice(), HardwareAddr: mac, State: netlink.NUD_PERMANENT,
+		}))
+	}
+}
+
+// admit lets the AppVMs send from their addresses.
+func (n *topology) admit(ctx context.Context, b Backend) {
+	n.t.Helper()
+	_, err := b.Ensure(ctx, nil)
+	must(n.t, err)
+	must(n.t, b.Admit(ctx, "vif1.0", []netip.Addr{client4, client6}))
+	must(n.t, b.Admit(ctx, "vif2.0", []netip.Addr{other4, other6}))
+}
+
+// somebody is a table of somebody else that our own must live beside.
+const somebody = `
+table ip somebody { chain out { type nat hook postrouting priority srcnat - 1; oifname "up0" snat to 192.0.2.254; }; }
 `
 
 // in runs f in another namespace.
@@ -207,8 +245,8 @@ func answerTCP(r netip.Addr, listener *net.TCPListener) {
 	}
 }
 
-// dial opens a client's socket to a virtual address; local port 0 is any.
-func (n *topology) dial(network string, virtual netip.Addr, port int) (net.Conn, error) {
+// dial opens a client's socket; local port 0 is any.
+func (n *topology) dial(network string, to netip.AddrPort, port int) (net.Conn, error) {
 	var conn net.Conn
 	var err error
 	n.in(n.client, func() {
@@ -216,7 +254,7 @@ func (n *topology) dial(network string, virtual netip.Addr, port int) (net.Conn,
 		if network == "udp" && port != 0 {
 			d.LocalAddr = &net.UDPAddr{Port: port}
 		}
-		conn, err = d.Dial(network, netip.AddrPortFrom(virtual, dnsPort).String())
+		conn, err = d.Dial(network, to.String())
 	})
 	return conn, err
 }
@@ -243,7 +281,7 @@ func query(conn net.Conn, text string) (string, error) {
 
 // ask is a query over a socket of its own.
 func (n *topology) ask(network string, virtual netip.Addr, text string) (string, error) {
-	conn, err := n.dial(network, virtual, 0)
+	conn, err := n.dial(network, netip.AddrPortFrom(virtual, dnsPort), 0)
 	if err != nil {
 		return "", err
 	}
@@ -269,8 +307,7 @@ func (n *topology) mustRefuse(virtual netip.Addr) {
 		for i := range 20 {
 			begun := time.Now()
 			who, err := n.ask(network, virtual, "who")
-			var netErr net.Error
-			if err == nil || asTimeout(err, &netErr) {
+			if err == nil || isTimeout(err) {
 				n.t.Errorf("%s query %d to %s after %v: answer of %q, %v; want it refused", network, i, virtual, time.Since(begun), who, err)
 				break
 			}
@@ -323,8 +360,9 @@ func must(t testing.TB, err error) {
 	}
 }
 
-func asTimeout(err error, netErr *net.Error) bool {
-	return errors.As(err, netErr) && (*netErr).Timeout()
+func isTimeout(err error) bool {
+	var netErr net.Error
+	return errors.As(err, &netErr) && netErr.Timeout()
 }
 
 // to is a target on the uplink.

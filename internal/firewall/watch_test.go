@@ -19,8 +19,9 @@ func TestLookingCausesNoHint(t *testing.T) {
 			t.Setenv(xtablesLockEnv, filepath.Join(t.TempDir(), "xtables.lock")) // nobody else's iptables
 			ctx := testContext(t)
 			n := newTopology(t)
-			b, err := open(ctx, t)
+			b, err := open(ctx, Options{Log: testLog(t)})
 			must(t, err)
+			n.admit(ctx, b)
 			targets := []netvm.Target{to(virtual1, resolverA)}
 			apply(t, ctx, b, targets...)
 			hints := n.watch(ctx, b)
@@ -89,8 +90,9 @@ func TestAReadOnlyLimitIsSaidOnceAndStopsNothing(t *testing.T) {
 	icmpLimits = []string{"/proc/sys/kernel/osrelease"} // the kernel lets nobody write it
 	t.Cleanup(func() { icmpLimits = before })
 	var lines bytes.Buffer
-	b, err := newNFTables(ctx, slog.New(slog.NewTextHandler(&lines, nil)))
+	b, err := newNFTables(ctx, Options{Log: slog.New(slog.NewTextHandler(&lines, nil))})
 	must(t, err)
+	n.admit(ctx, b)
 	apply(t, ctx, b, to(virtual1, resolverA))
 	apply(t, ctx, b, to(virtual1, resolverB))
 	n.mustReach(virtual1, resolverB)
@@ -103,16 +105,14 @@ func TestAReadOnlyLimitIsSaidOnceAndStopsNothing(t *testing.T) {
 func TestNewTakesTheKindsThatThereAre(t *testing.T) {
 	ctx := testContext(t)
 	newTopology(t)
-	for kind, want := range map[string]string{KindAuto: KindNFTables, KindNFTables: KindNFTables, KindIPTables: KindIPTables} {
+	for kind, want := range map[string]string{"": KindNFTables, KindAuto: KindNFTables, KindNFTables: KindNFTables, KindIPTables: KindIPTables} {
 		b, err := New(ctx, Options{Kind: kind, Log: testLog(t)})
 		must(t, err)
 		if b.Name() != want {
 			t.Errorf("%q gives %s, want %s", kind, b.Name(), want)
 		}
 	}
-	for _, kind := range []string{"pf", ""} {
-		if b, err := New(ctx, Options{Kind: kind, Log: testLog(t)}); err == nil || b != nil {
-			t.Errorf("%q gives %v and %v, want an error alone", kind, b, err)
-		}
+	if b, err := New(ctx, Options{Kind: "pf", Log: testLog(t)}); err == nil || b != nil {
+		t.Errorf("pf gives %v and %v, want an error alone", b, err)
 	}
 }

@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"net/netip"
@@ -10,14 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const (
-	// vifGroup is the link group of AppVMs' vifs, which firewall rules match.
-	vifGroup = 2
-	// vifMAC is the address that Xen gives to the backend end of every vif.
-	vifMAC = "fe:ff:ff:ff:ff:ff"
-	// metricBase minus the domid is the metric of the route to an AppVM: 32752 is Xen's highest domid.
-	metricBase = 32752
-)
+// vifMAC is the address that Xen gives to the backend end of every vif.
+const vifMAC = "fe:ff:ff:ff:ff:ff"
 
 // The ranges of AppVMs' addresses, and the netvm's own address towards them.
 var (
@@ -45,32 +40,52 @@ var (
 // which never change.
 type AppVM struct {
 	*Host
-	Vif      string // the netvm's end of its cable
+	netvm    *NetVM
+	Card     Card
+	Vif      string // the netvm's end of its card
 	Address  netip.Addr
 	Address6 netip.Addr
 }
 
-// newAppVM makes an AppVM and does in the netvm what a vif script would do, but for the antispoof rules.
+// newAppVM makes an AppVM, not attached yet.
 func newAppVM(p appPlan, netvm *NetVM) (*AppVM, error) {
 	h, err := newHost(p.name)
 	if err != nil {
 		return nil, err
 	}
-	a := &AppVM{Host: h, Vif: fmt.Sprintf("vif%d.0", p.domid), Address: p.address, Address6: p.addr6}
-	if err := cable(netvm.Host, a.Vif, vifMAC, h, "eth0", p.mac); err != nil {
-		return nil, err
+	a := &AppVM{
+		Host: h, netvm: netvm, Address: p.address, Address6: p.addr6,
+		Card: Card{DomID: p.domid, MAC: p.mac, IP: p.address.String() + " " + p.addr6.String(), Peer: h, PeerName: "eth0"},
 	}
-	if err := a.setUplink(); err != nil {
-		return nil, err
-	}
-	if err := a.setVif(netvm.Host, p); err != nil {
-		return nil, err
-	}
+	a.Vif = a.Card.Name()
 	var conf strings.Builder
 	for _, v := range netvm.options.Virtual {
 		fmt.Fprintf(&conf, "nameserver %s\n", v)
 	}
 	return a, h.ReplaceFile("/etc/resolv.conf", []byte(conf.String()))
+}
+
+// Attach plugs the AppVM's card in and has the netvm bring it up, as the toolstack does when a domain starts.
+func (a *AppVM) Attach(ctx context.Context) error {
+	if err := a.netvm.AddCard(a.Card); err != nil {
+		return err
+	}
+	if _, err := a.netvm.Hotplug(ctx, "online", a.Card); err != nil {
+		return err
+	}
+	return a.setUplink()
+}
+
+// Detach takes the card away, and then tells the netvm: that is Xen's order.
+func (a *AppVM) Detach(ctx context.Context) error {
+	if err := a.netvm.RemoveCard(a.Card); err != nil {
+		return err
+	}
+	if _, err := a.netvm.Hotplug(ctx, "offline", a.Card); err != nil {
+		return err
+	}
+	a.netvm.ForgetCard(a.Card)
+	return nil
 }
 
 // setUplink configures the AppVM's end: an address of its own, and everything through the gateway.
@@ -87,30 +102,6 @@ func (a *AppVM) setUplink() error {
 			everything = netip.PrefixFrom(netip.IPv4Unspecified(), 0)
 		}
 		if err := a.addRoute("eth0", everything, gw, 0); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// setVif configures the netvm's end.
-func (a *AppVM) setVif(netvm *Host, p appPlan) error {
-	link, err := netvm.links.LinkByName(a.Vif)
-	if err != nil {
-		return fmt.Errorf("%s: find link %s: %w", netvm.Name, a.Vif, err)
-	}
-	if err := netvm.links.LinkSetGroup(link, vifGroup); err != nil {
-		return fmt.Errorf("%s: put %s into group %d: %w", netvm.Name, a.Vif, vifGroup, err)
-	}
-	if err := netvm.addAddresses(a.Vif, netip.PrefixFrom(gateway, 32), netip.PrefixFrom(gateway6, 128)); err != nil {
-		return err
-	}
-	for _, address := range []netip.Addr{a.Address, a.Address6} {
-		if err := netvm.addNeighbour(a.Vif, address, p.mac); err != nil {
-			return err
-		}
-		to := netip.PrefixFrom(address, address.BitLen())
-		if err := netvm.addRoute(a.Vif, to, netip.Addr{}, metricBase-p.domid); err != nil {
 			return err
 		}
 	}

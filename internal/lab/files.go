@@ -96,30 +96,6 @@ method=disabled
 `, s.name, s.device, s.netvm, s.prefix.Bits(), s.resolvers[0])
 }
 
-// masqueradeNFT is what the netvm's base firewall would do for AppVMs.
-const masqueradeNFT = `
-add table ip lab
-delete table ip lab
-add table ip6 lab
-delete table ip6 lab
-table ip lab {
-	chain postrouting {
-		type nat hook postrouting priority srcnat; policy accept;
-		oifgroup 2 accept
-		oifname "lo" accept
-		masquerade
-	}
-}
-table ip6 lab {
-	chain postrouting {
-		type nat hook postrouting priority srcnat; policy accept;
-		oifgroup 2 accept
-		oifname "lo" accept
-		masquerade
-	}
-}
-`
-
 // netvmdConfig is the lab's netvmd.toml.
 func (v *NetVM) netvmdConfig() string {
 	virtual := make([]string, len(v.options.Virtual))
@@ -130,10 +106,6 @@ func (v *NetVM) netvmdConfig() string {
 	if strings.HasPrefix(backend, "iptables") {
 		backend = "iptables"
 	}
-	extra := v.options.Config
-	if !strings.Contains(extra, "[store]") {
-		extra += "\n[store]\nkind = \"none\"\n" // that of the machine that the lab is on is not the lab's
-	}
 	return fmt.Sprintf(`runtime_dir = %q
 
 [dns]
@@ -142,10 +114,19 @@ virtual = [%s]
 [firewall]
 backend = %q
 
+[vif]
+gateway = %q
+gateway6 = %q
+
+[store]
+kind = "none"
+xenstore_path = %q
+
 [hooks]
 try_restart_units = []
 try_reload_units = []
 
 %s
-`, netvmdDir+"/run", strings.Join(virtual, ", "), backend, extra)
+`, netvmdDir+"/run", strings.Join(virtual, ", "), backend, gateway, gateway6, xenStoreSocket,
+		v.options.Config)
 }

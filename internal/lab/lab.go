@@ -26,6 +26,7 @@ const (
 // Options of a lab. The zero value is a lab with nftables and without netvmd.
 type Options struct {
 	Netvmd   string       // path of the netvmd binary; "" = StartNetvmd cannot be called
+	VifRoute string       // path of the vif-route-netvm binary; "" = AppVMs are not attached
 	Backend  Backend      // "" = NFTables
 	Virtual  []netip.Addr // the virtual DNS addresses that netvmd is told of; nil = the two IPv4 ones, empty = none
 	LogLevel string       // of netvmd; "" = debug
@@ -101,9 +102,12 @@ func (l *Lab) build(ctx context.Context, o Options) error {
 		if *a.at, err = newAppVM(a.plan, l.NetVM); err != nil {
 			return err
 		}
-	}
-	if err := l.NetVM.Masquerade(ctx); err != nil {
-		return err
+		if o.VifRoute == "" {
+			continue
+		}
+		if err := (*a.at).Attach(ctx); err != nil {
+			return err
+		}
 	}
 	if err := l.NetVM.StartBus(ctx); err != nil {
 		return err
@@ -139,6 +143,9 @@ func (l *Lab) Close() error {
 		errs = append(errs, l.NetVM.netvmd.Stop(ctx, syscall.SIGTERM), l.NetVM.resolved.Stop(ctx, syscall.SIGTERM))
 		l.NetVM.notices.close()
 		// SIGKILL: a NetworkManager that is asked to end first takes its connections down, one by one.
+		if l.NetVM.XenStore != nil {
+			errs = append(errs, l.NetVM.XenStore.Close())
+		}
 		errs = append(errs, l.NetVM.nm.Stop(ctx, syscall.SIGKILL), l.NetVM.bus.Stop(ctx, syscall.SIGKILL))
 	}
 	for _, n := range []*Network{l.Home, l.Office, l.VPN} {

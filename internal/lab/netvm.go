@@ -29,6 +29,9 @@ type NetVM struct {
 	*Host
 	options Options
 
+	// XenStore is what the toolstack says.
+	XenStore *XenStore
+
 	bus, nm, netvmd, resolved *Process
 
 	notices *notices // what netvmd says; nil before its first start
@@ -41,15 +44,13 @@ func newNetVM(o Options) (*NetVM, error) {
 		return nil, err
 	}
 	v := &NetVM{Host: h, options: o}
-	for _, key := range []string{"net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"} {
-		if err := h.Sysctl(key, "1"); err != nil {
-			return nil, err
-		}
-	}
 	if err := h.Do(hideNetworkManagerState); err != nil {
 		return nil, err
 	}
 	if err := v.writeFiles(); err != nil {
+		return nil, fmt.Errorf("netvm: %w", err)
+	}
+	if v.XenStore, err = StartXenStore(xenStoreSocket); err != nil {
 		return nil, fmt.Errorf("netvm: %w", err)
 	}
 	return v, nil
@@ -194,32 +195,3 @@ func (v *NetVM) KillNetworkManager(ctx context.Context) error {
 
 // Backend is what writes the kernel's rules in this lab.
 func (v *NetVM) Backend() Backend { return v.options.Backend }
-
-// Masquerade hides AppVMs behind the netvm's address on the uplink. It may be called again after somebody flushed
-// all rules.
-func (v *NetVM) Masquerade(ctx context.Context) error {
-	if v.options.Backend == NFTables {
-		_, err := v.RunInput(ctx, masqueradeNFT, "nft", "-f", "-")
-		return err
-	}
-	for _, tool := range []string{"iptables", "ip6tables"} {
-		for _, out := range []string{homeSite.device, officeSite.device, vpnSite.device} {
-			rule := []string{"POSTROUTING", "-o", out, "-j", "MASQUERADE"}
-			if _, err := v.Run(ctx, v.tool(tool), append([]string{"-w", "5", "-t", "nat", "-C"}, rule...)...); err == nil {
-				continue // it is there
-			}
-			if _, err := v.Run(ctx, v.tool(tool), append([]string{"-w", "5", "-t", "nat", "-A"}, rule...)...); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// tool returns the path of the variant of iptables that the backend under test uses.
-func (v *NetVM) tool(name string) string {
-	if v.options.Backend == IPTablesLegacy {
-		return name + "-legacy"
-	}
-	return name + "-nft"
-}

@@ -9,6 +9,7 @@ import (
 	"syscall"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // site is the plan of a network that the netvm can connect to. Addresses are of the ranges reserved for
@@ -226,7 +227,8 @@ func (h *Host) addAddresses(link string, addresses ...netip.Prefix) error {
 		return fmt.Errorf("%s: find link %s: %w", h.Name, link, err)
 	}
 	for _, a := range addresses {
-		if err := h.links.AddrAdd(l, &netlink.Addr{IPNet: ipNet(a)}); err != nil {
+		// Without NODAD an IPv6 address is tentative for a moment, whatever accept_dad says.
+		if err := h.links.AddrAdd(l, &netlink.Addr{IPNet: ipNet(a), Flags: unix.IFA_F_NODAD}); err != nil {
 			return fmt.Errorf("%s: add address %s to %s: %w", h.Name, a, link, err)
 		}
 	}

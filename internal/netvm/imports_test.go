@@ -29,6 +29,8 @@ var mayImport = map[string][]string{
 	"netvmd/packaging":               nil,
 	"netvmd/internal/lab":            {"internal/netvm", "dbus"},
 	"netvmd/cmd/netvm-lab":           {"internal/netvm", "internal/lab"},
+	"netvmd/cmd/vif-route-netvm": {"internal/config", "internal/firewall", "internal/store", "internal/store/xenstore",
+		"internal/vif"},
 	"netvmd/cmd/netvmd": {"dbus", "nmhook", "internal/config", "internal/engine", "internal/firewall", "internal/hooks",
 		"internal/store", "internal/vif"},
 }

@@ -54,6 +54,38 @@ type Admission struct {
 	Addr netip.Addr
 }
 
+// VifState says whether the kernel carries a vif as it should.
+type VifState string
+
+// The states of a vif. The strings are those of the D-Bus property Vifs.
+const (
+	VifUp       VifState = "up"
+	VifDegraded VifState = "degraded" // something of it is missing in the kernel, or differs
+)
+
+// Vif is the netvm's end of an AppVM's network card.
+type Vif struct {
+	Name           string       `json:"name"`            // vif<domid>.<devid>
+	DomID          int          `json:"domid"`           // of the AppVM, 0 to 32752
+	Addresses      []netip.Addr `json:"addresses"`       // the AppVM's, as the netvm and all beyond it see them
+	Visible        netip.Addr   `json:"visible_address"` // as the AppVM sees the first of them; the zero Addr = the same
+	VisibleGateway netip.Addr   `json:"visible_gateway"` // likewise its gateway
+	MAC            string       `json:"mac"`             // of the AppVM's card
+	Gateway        netip.Addr   `json:"gateway"`         // the netvm's address on the vif; the zero Addr without IPv4
+	Gateway6       netip.Addr   `json:"gateway6"`        // likewise; the zero Addr without IPv6
+	Metric         int          `json:"metric"`          // of the routes to Addresses: less is preferred
+	State          VifState     `json:"state"`
+	Since          time.Time    `json:"since"` // when it came up
+}
+
+// Hiding is how an AppVM sees itself under another address than the netvm does. Between the two stands a network
+// namespace with two devices.
+type Hiding struct {
+	Inner, Outer            string     // the devices: towards the AppVM, and towards the netvm
+	Real, Visible           netip.Addr // the AppVM's address, as the netvm sees it and as the AppVM does
+	Gateway, VisibleGateway netip.Addr // its gateway, likewise
+}
+
 // View is everything read about the way out at one moment.
 type View struct {
 	State          State

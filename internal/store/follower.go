@@ -126,7 +126,7 @@ func (f *Follower) follow(ctx context.Context, s *Store) error {
 // read takes the settings as they are now. An end of the connection is left to follow.
 func (f *Follower) read(ctx context.Context, s *Store) {
 	settings, err := s.Settings(ctx)
-	var faults Faults
+	var faults ValueErrors
 	switch {
 	case err == nil:
 		f.put(settings)
@@ -138,7 +138,7 @@ func (f *Follower) read(ctx context.Context, s *Store) {
 // lost says that the store is not there; nil is the end of ctx.
 func (f *Follower) lost(err error) {
 	if err != nil {
-		f.keep(Faults{fmt.Errorf("the store cannot be followed: %w", err)})
+		f.keep(ValueErrors{fmt.Errorf("the store cannot be followed: %w", err)})
 	}
 }
 
@@ -150,7 +150,7 @@ func (f *Follower) put(settings Settings) {
 }
 
 // keep leaves the good ones in force and says what is wrong.
-func (f *Follower) keep(faults Faults) {
+func (f *Follower) keep(faults ValueErrors) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	problems := make([]string, len(faults))

@@ -114,7 +114,7 @@ func (o *OwnAddresses) follow(ctx context.Context) error {
 	}
 }
 
-func drain(updates <-chan netlink.AddrUpdate) {
+func drain[T any](updates <-chan T) {
 	for range updates {
 		continue
 	}

@@ -1,0 +1,75 @@
+package firewall
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// lockTimeout bounds the wait for the lock file. Loading a whole ruleset with iptables takes some 60 processes, less
+// than a second; a hotplug script has 40 s (libxl's LIBXL_HOTPLUG_TIMEOUT) in all.
+const lockTimeout = 15 * time.Second
+
+// lockFile locks a file for this process alone (flock) and waits for whoever holds it, until ctx ends or lockTimeout
+// has passed. The file and its folder are made if they are missing; "" locks nothing. The kernel gives the lock back
+// when its holder dies.
+func lockFile(ctx context.Context, path string) (unlock func(), err error) {
+	if path == "" {
+		return func() {}, nil
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, fmt.Errorf("make the folder of the lock: %w", err)
+	}
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open the lock: %w", err)
+	}
+	// Closing is what unlocks. Nothing was written, so that its error tells nothing.
+	unlock = func() { _ = file.Close() }
+
+	err = flock(file, unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return waitForLock(ctx, file, unlock)
+	}
+	if err != nil {
+		unlock()
+		return nil, fmt.Errorf("lock %s: %w", path, err)
+	}
+	return unlock, nil
+}
+
+// waitForLock waits in a goroutine of its own, as nothing ends a flock that waits: one that comes too late is given
+// back at once.
+func waitForLock(ctx context.Context, file *os.File, unlock func()) (func(), error) {
+	ctx, cancel := context.WithTimeout(ctx, lockTimeout)
+	defer cancel()
+	locked := make(chan error, 1)
+	go func() { locked <- flock(file, unix.LOCK_EX) }()
+	select {
+	case err := <-locked:
+		if err != nil {
+			unlock()
+			return nil, fmt.Errorf("lock %s: %w", file.Name(), err)
+		}
+		return unlock, nil
+	case <-ctx.Done():
+		go func() { <-locked; unlock() }()
+		return nil, fmt.Errorf("lock %s, which another program holds: %w", file.Name(), ctx.Err())
+	}
+}
+
+// flock tries again when a signal interrupts it.
+func flock(file *os.File, how int) error {
+	for {
+		// Fd leaves a file in blocking mode, which a regular file is in anyway.
+		err := unix.Flock(int(file.Fd()), how)
+		if !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
+}

@@ -1,0 +1,95 @@
+# shellcheck shell=bash
+# What a backend domain does, dom0 or the driver domain: load its drivers, have an uplink, and say what it knows of a
+# vif.
+
+toolstack=$(echo /usr/lib/xen-*/bin)
+export PATH=$PATH:$toolstack
+
+# The addresses behind the uplink: a web server and a DNS server, and one that nothing but forged packets is sent to.
+readonly server4=192.0.2.80 server6=2001:db8::80
+readonly bait4=192.0.2.81 bait6=2001:db8::81
+
+prepare_backend() {
+	for module in xen-privcmd xenfs xen-evtchn xen-gntdev xen-gntalloc xen-netback; do modprobe "$module"; done
+	mount -t xenfs xenfs /proc/xen
+	echo 1 >/proc/sys/net/ipv4/ip_forward
+	echo 1 >/proc/sys/net/ipv6/conf/all/forwarding
+	add_uplink
+}
+
+# add_uplink makes a network behind this domain, as a namespace at the other end of a cable.
+add_uplink() {
+	ip netns add outside
+	ip link add eth0 type veth peer name inside netns outside
+	ip addr add 192.0.2.1/24 dev eth0
+	ip addr add 2001:db8::1/64 dev eth0 nodad
+	ip link set eth0 up
+	local address
+	for address in "$server4/24" "$bait4/24" 192.0.2.53/24; do ip -n outside addr add "$address" dev inside; done
+	for address in "$server6/64" "$bait6/64"; do ip -n outside addr add "$address" dev inside nodad; done
+	ip -n outside link set lo up
+	ip -n outside link set inside up
+	ip netns exec outside nft -f - <<-END
+		table inet outside {
+			counter forged { }
+			chain arrivals {
+				type filter hook prerouting priority raw
+				ip daddr $bait4 counter name forged
+				ip6 daddr $bait6 counter name forged
+			}
+		}
+	END
+	ip netns exec outside dnsmasq --conf-file=/lab/dnsmasq.conf
+	# A file that takes longer to fetch than anybody looks on, and needs no room.
+	mkdir /tmp/www
+	truncate -s 8G /tmp/www/long
+	ip netns exec outside httpd -p 80 -h /tmp/www
+}
+
+# forged_arrivals prints how many packets for the bait came out of the uplink.
+forged_arrivals() { ip netns exec outside nft list counter inet outside forged | grep -o 'packets [0-9]*' | cut -d ' ' -f 2; }
+
+# dropped_forgeries prints how many packets our antispoof rules have dropped.
+dropped_forgeries() {
+	nft list ruleset | awk '/spoof/ {name = $2} name && /packets/ {sum += $2; name = ""} END {print sum + 0}'
+}
+
+# is_up VIF ADDRESS...: the vif forwards, for these addresses and with the metric of its domain.
+is_up() {
+	local vif=$1 domid=${1#vif} address
+	domid=${domid%.*}
+	shift
+	[ "$(xenstore-read "backend/vif/$domid/${vif#*.}/hotplug-status")" = connected ] || { echo "not connected"; return 1; }
+	ip -o link show dev "$vif" | grep -q 'UP.* group 2 ' || { ip link show dev "$vif"; return 1; }
+	for address; do
+		ip route show "$address" dev "$vif" | grep -q "metric $((32752 - domid))" ||
+			ip -6 route show "$address" dev "$vif" | grep -q "metric $((32752 - domid))" ||
+			{ ip route; ip -6 route; return 1; }
+	done
+}
+
+# nothing_left VIF ADDRESS...: no trace of a vif that went.
+nothing_left() {
+	local vif=$1 address found=
+	shift
+	for address; do
+		found+=$(ip route show "$address"; ip -6 route show "$address"; ip neigh show "$address")
+		found+=$(conntrack -L -s "$address" 2>/dev/null)
+	done
+	found+=$(nft list ruleset | grep -F "\"$vif\""; for address; do nft list ruleset | grep -wF "$address"; done)
+	found+=$(ls /run/netvmd/vifs/"$vif"* 2>/dev/null)
+	[ -z "$found" ] || { echo "$found"; return 1; }
+}
+
+# hotplug_error DOMID: what the hotplug program left for the toolstack to show.
+hotplug_error() { xenstore-read "backend/vif/$1/0/hotplug-status" "backend/vif/$1/0/hotplug-error"; }
+
+start_netvmd() {
+	netvmd --log-level debug >>/var/log/netvmd.log 2>&1 &
+	echo $! >/run/netvmd.pid
+}
+
+kill_netvmd() { kill -9 "$(cat /run/netvmd.pid)"; }
+
+# offloaded: the flowtable carries a TCP flow to the web server.
+offloaded() { conntrack -L -p tcp -d "$server4" | grep -F '[OFFLOAD]'; }

@@ -1,0 +1,53 @@
+# shellcheck shell=bash
+# A check is a sentence and a command that must succeed. run.sh shows the lines that begin with CHECK and VERDICT.
+
+passed=0 failed=0
+
+# check SENTENCE COMMAND...
+check() {
+	local sentence=$1 said
+	shift
+	if said=$("$@" 2>&1); then
+		echo "CHECK ok    $sentence"
+		passed=$((passed + 1))
+		return
+	fi
+	failed=$((failed + 1))
+	echo "CHECK FAIL  $sentence"
+	tail -n 15 <<<"$said" | sed 's/^/CHECK         /'
+}
+
+# note SENTENCE: something for the record that nothing depends on.
+note() { echo "CHECK       $1"; }
+
+chapter() { printf '%s\n' "CHECK" "CHECK $1"; }
+
+verdict() {
+	if [ "$failed" = 0 ]; then
+		echo "VERDICT passed: $passed checks"
+	else
+		echo "VERDICT FAILED: $failed of $((passed + failed)) checks"
+	fi
+}
+
+# fails_with TEXT COMMAND...: the command fails, and what it prints has the text in it.
+fails_with() {
+	local text=$1 said
+	shift
+	if said=$("$@" 2>&1); then
+		echo "it did not fail, and said: $said"
+		return 1
+	fi
+	grep -qF "$text" <<<"$said" || { echo "$said"; return 1; }
+}
+
+# prints TEXT COMMAND...: the command succeeds, and what it prints has the text in it.
+prints() {
+	local text=$1 said code=0
+	shift
+	said=$("$@" 2>&1) || code=$?
+	if [ "$code" != 0 ] || ! grep -qF "$text" <<<"$said"; then
+		echo "exit code $code: $said"
+		return 1
+	fi
+}
