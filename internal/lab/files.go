@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
 	"strings"
@@ -119,14 +120,15 @@ gateway = %q
 gateway6 = %q
 
 [store]
-kind = "none"
+kind = %q
 xenstore_path = %q
+qubesdb_socket = %q
 
 [hooks]
 try_restart_units = []
 try_reload_units = []
 
 %s
-`, netvmdDir+"/run", strings.Join(virtual, ", "), backend, gateway, gateway6, xenStoreSocket,
-		v.options.Config)
+`, netvmdDir+"/run", strings.Join(virtual, ", "), backend, gateway, gateway6,
+		cmp.Or(v.options.Store, "none"), xenStoreSocket, qubesDBSocket, v.options.Config)
 }

@@ -30,6 +30,7 @@ type Options struct {
 	Backend  Backend      // "" = NFTables
 	Virtual  []netip.Addr // the virtual DNS addresses that netvmd is told of; nil = the two IPv4 ones, empty = none
 	LogLevel string       // of netvmd; "" = debug
+	Store    string       // store.kind of netvmd: where it reads the netvm's settings; "" = "none"
 	Config   string       // more lines for netvmd.toml, after the lab's own; whole [tables] that are not there yet
 }
 
@@ -144,7 +145,7 @@ func (l *Lab) Close() error {
 		l.NetVM.notices.close()
 		// SIGKILL: a NetworkManager that is asked to end first takes its connections down, one by one.
 		if l.NetVM.XenStore != nil {
-			errs = append(errs, l.NetVM.XenStore.Close())
+			errs = append(errs, l.NetVM.XenStore.Close(), l.NetVM.QubesDB.Close())
 		}
 		errs = append(errs, l.NetVM.nm.Stop(ctx, syscall.SIGKILL), l.NetVM.bus.Stop(ctx, syscall.SIGKILL))
 	}

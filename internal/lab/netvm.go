@@ -29,8 +29,9 @@ type NetVM struct {
 	*Host
 	options Options
 
-	// XenStore is what the toolstack says.
+	// XenStore and QubesDB are what the toolstack says.
 	XenStore *XenStore
+	QubesDB  *QubesDB
 
 	bus, nm, netvmd, resolved *Process
 
@@ -52,6 +53,9 @@ func newNetVM(o Options) (*NetVM, error) {
 	}
 	if v.XenStore, err = StartXenStore(xenStoreSocket); err != nil {
 		return nil, fmt.Errorf("netvm: %w", err)
+	}
+	if v.QubesDB, err = StartQubesDB(qubesDBSocket); err != nil {
+		return nil, errors.Join(fmt.Errorf("netvm: %w", err), v.XenStore.Close())
 	}
 	return v, nil
 }
