@@ -30,6 +30,7 @@ type Follower struct {
 	options Options
 	log     *slog.Logger
 	changed chan struct{}
+	pause   time.Duration // the first one
 
 	mu       sync.Mutex
 	settings Settings
@@ -42,7 +43,7 @@ func NewFollower(o Options, log *slog.Logger) *Follower {
 	if log == nil {
 		log = slog.Default()
 	}
-	return &Follower{options: o, log: log, changed: make(chan struct{}, 1)}
+	return &Follower{options: o, log: log, changed: make(chan struct{}, 1), pause: firstPause}
 }
 
 // Changed has a token when Take returns something else than before. The first comes soon in every case: after the
@@ -60,7 +61,7 @@ func (f *Follower) Take() (Settings, []string) {
 // Run follows until ctx ends, and returns nil then. Trouble with the store is a problem that Take returns, and is
 // overcome.
 func (f *Follower) Run(ctx context.Context) error {
-	options, left, pause := f.options, looks, firstPause
+	options, left, pause := f.options, looks, f.pause
 	for {
 		began := time.Now()
 		s, err := open(ctx, options)
@@ -74,11 +75,11 @@ func (f *Follower) Run(ctx context.Context) error {
 			f.read(ctx, s)
 		default:
 			options.Kind = s.Kind() // Auto has settled
-			f.log.Info("following the netvm's settings", "store", options.Kind)
+			f.log.Info("the netvm's settings come from here", "store", options.Kind)
 			f.lost(f.follow(ctx, s))
 		}
 		if time.Since(began) > steady {
-			pause = firstPause
+			pause = f.pause
 		}
 		if !wait(ctx, pause) {
 			return nil
@@ -167,7 +168,7 @@ func (f *Follower) putLocked(settings Settings, problems []string) {
 		return
 	}
 	if !same {
-		f.log.Info("the store's settings", settings.attributes()...)
+		f.log.Info("the netvm's settings", settings.attributes()...)
 	}
 	f.settings, f.problems, f.said = settings, problems, true
 	select {
