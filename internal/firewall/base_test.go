@@ -104,9 +104,12 @@ func (n *topology) damageBase(b Backend, chain string) {
 func TestAStrangerDoesNotReachAnAppVMThroughTheNetvm(t *testing.T) {
 	overBackends(t, func(t *testing.T, ctx context.Context, n *topology, b Backend) {
 		appVM := at{n.tap("the AppVM", n.client), client4, client6}
-		for _, from := range []netip.Addr{resolverA, resolverA6, netip.MustParseAddr("203.0.113.9"), netip.MustParseAddr("2001:db8:9::9")} {
-			n.send(n.server, n.toAll(from, "a stranger", []at{appVM})...)
+		uplink := at{n.tap("a host on the uplink", n.server), resolverA, resolverA6}
+		elsewhere := at{uplink.observer, netip.MustParseAddr("203.0.113.9"), netip.MustParseAddr("2001:db8:9::9")}
+		for _, from := range []netip.Addr{resolverA, resolverA6, netip.MustParseAddr("203.0.113.7"), netip.MustParseAddr("2001:db8:9::7")} {
+			n.send(n.server, n.toAll(from, "a stranger", []at{appVM, elsewhere})...)
 		}
+		n.mustPass(n.client, client4, client6, uplink)
 		n.allow(b, customForward)
 		n.mustPass(n.server, resolverA, resolverA6, appVM)
 	})
@@ -300,6 +303,21 @@ func TestQubesScriptsOfTheIptablesTimesKeepTheirChain(t *testing.T) {
 			if rules := n.run(program, "-S", "FORWARD"); !strings.Contains(rules, "-j QBS-BASE-FORWARD") || !strings.Contains(rules, "-j QBS-FORWARD") {
 				t.Errorf("FORWARD is now\n%s", rules)
 			}
+		})
+	}
+}
+
+func TestWhatIsLeftOfABaseIsSweptAway(t *testing.T) {
+	for _, program := range []string{"iptables-nft", "iptables-legacy"} {
+		t.Run(program, func(t *testing.T) {
+			ctx := testContext(t)
+			n := newTopology(t)
+			b, err := newIPTables(ctx, program, Options{Base: never, Log: testLog(t)})
+			must(t, err)
+			n.admit(ctx, b)
+			n.run(program, "-N", chainBaseInput)
+			t.Log(apply(t, ctx, b))
+			settled(t, ctx, b)
 		})
 	}
 }

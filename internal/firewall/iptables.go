@@ -276,7 +276,7 @@ func (s *iptState) findFault() string {
 			return fmt.Sprintf("chain %s was left over", alt.spare(live))
 		}
 	}
-	return s.findBaseFault()
+	return s.findRemains()
 }
 
 // wantedChains are the chains that no change of targets touches, each after those that it jumps to.
@@ -284,19 +284,11 @@ func (s *iptState) wantedChains() []staticChain {
 	return append(s.spoofChains(s.admitted, s.rules["raw"][chainSpoof]), s.static(s.base)...)
 }
 
-// findBaseFault looks for what the base firewall needs, and for what is left of it when it is not wanted.
-func (s *iptState) findBaseFault() string {
-	if !s.base {
-		for _, c := range s.baseChains() {
-			if s.rules[c.table][c.name] != nil {
-				return fmt.Sprintf("chain %s was left over", c.name)
-			}
-		}
-		return ""
-	}
-	for _, c := range customChains {
-		if s.rules[c.table][c.name] == nil {
-			return fmt.Sprintf("chain %s is missing", c.name)
+// findRemains looks for what is left of a base firewall that is not wanted.
+func (s *iptState) findRemains() string {
+	for _, c := range s.baseChains() {
+		if !s.base && s.rules[c.table][c.name] != nil {
+			return fmt.Sprintf("chain %s was left over", c.name)
 		}
 	}
 	return ""
