@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/netip"
 
 	"netvmd/internal/config"
 	"netvmd/internal/firewall"
+	"netvmd/internal/store"
 	"netvmd/internal/vif"
 )
 
@@ -16,10 +18,36 @@ type netVM struct {
 	close    func()
 }
 
-func openNetVM(_ context.Context, conf config.Config) (netVM, error) {
-	return netVM{close: func() {}, settings: vif.Settings{
-		Gateway: conf.Vif.Gateway, Gateway6: conf.Vif.Gateway6, Virtual: conf.DNS.VirtualOr(nil), Harden: conf.Vif.Harden == config.HardenAlways,
-	}}, nil
+// openNetVM reads the netvm's settings: from its configuration, and what that leaves open from the store.
+func openNetVM(ctx context.Context, conf config.Config) (netVM, error) {
+	from, err := store.Open(ctx, store.Options{
+		Kind: string(conf.Store.Kind), QubesDBSocket: conf.Store.QubesDBSocket, XenStorePath: conf.Store.XenStorePath,
+	})
+	if err != nil {
+		return netVM{}, err
+	}
+	said, err := from.Settings(ctx)
+	if err != nil {
+		return netVM{}, errors.Join(err, from.Close())
+	}
+	gateway, gateway6 := said.Gateway, said.Gateway6
+	if conf.Vif.Gateway.IsValid() {
+		gateway = conf.Vif.Gateway
+	}
+	if conf.Vif.Gateway6.IsValid() {
+		gateway6 = conf.Vif.Gateway6
+	}
+	return netVM{
+		settings: vif.Settings{
+			Gateway: gateway, Gateway6: gateway6, Virtual: conf.DNS.VirtualOr(said.Virtual),
+			Harden: conf.Vif.Harden == config.HardenAlways || conf.Vif.Harden == config.HardenAuto && said.Harden,
+			Mapping: func(ctx context.Context, addr netip.Addr) (visible, gateway netip.Addr, hidden bool, err error) {
+				m, hidden, err := from.Mapping(ctx, addr)
+				return m.Visible, m.VisibleGateway, hidden, err
+			},
+		},
+		close: func() { _ = from.Close() }, // nothing was written to it
+	}, nil
 }
 
 // openSetup opens what sets up vifs; done closes it.

@@ -49,12 +49,14 @@ type Publisher interface{ Publish(netvm.Status) }
 // Dependants are told that the targets changed; it must not block.
 type Dependants interface{ TargetsChanged() }
 
-// Settings is the part of the configuration that may change while the daemon runs.
+// Settings are what the configuration and the store say, and may change while the daemon runs.
 type Settings struct {
-	Virtual  []netip.Addr
-	Servers  []netip.Addr
-	Source   string
-	OnlyWarn bool // say what others changed in our rules, and leave it
+	Virtual     []netip.Addr
+	Servers     []netip.Addr
+	Source      string
+	PassThrough bool     // this netvm's uplink is served by another netvm
+	OnlyWarn    bool     // say what others changed in our rules, and leave it
+	Problems    []string // what is wrong with the settings themselves, to be published
 }
 
 // Parts is what an engine is made of; all are needed.

@@ -369,6 +369,25 @@ func TestNewSettingsAreAppliedAtOnce(t *testing.T) {
 	b.targets("10.139.1.1>203.0.113.1")
 }
 
+func TestBehindAnotherNetvmItsVirtualAddressesAreResolvers(t *testing.T) {
+	b := start(t, settings, nil)
+	b.uplinks.put(view("10.139.1.1", "10.139.1.2"))
+	b.targets(refused)
+	s := settings
+	s.PassThrough = true
+	b.Configure(s)
+	b.targets("10.139.1.1>10.139.1.1 10.139.1.2>10.139.1.2")
+}
+
+func TestProblemsOfTheSettingsArePublished(t *testing.T) {
+	s := settings
+	s.Problems = []string{"the store is gone"}
+	b := start(t, s, nil)
+	b.until("the problem", func(st netvm.Status) bool { return slices.Equal(st.Problems, s.Problems) })
+	b.Configure(settings)
+	b.until("no problem", func(st netvm.Status) bool { return len(st.Problems) == 0 })
+}
+
 func TestOwnAddressIsNoTarget(t *testing.T) {
 	b := start(t, settings, nil)
 	b.uplinks.put(view("192.0.2.1", "192.0.2.2"))

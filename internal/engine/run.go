@@ -131,11 +131,12 @@ func (e *Engine) takeDrift(c *cause, who string) {
 func (e *Engine) decide() {
 	before := e.decision
 	e.decision = plan.Decide(plan.Inputs{
-		View:       e.view,
-		Virtual:    e.now.Virtual,
-		Configured: e.now.Servers,
-		Source:     e.now.Source,
-		Own:        e.own,
+		View:        e.view,
+		Virtual:     e.now.Virtual,
+		Configured:  e.now.Servers,
+		Source:      e.now.Source,
+		Own:         e.own,
+		PassThrough: e.now.PassThrough,
 	})
 	for _, d := range e.decision.Dropped {
 		if !slices.Contains(before.Dropped, d) {

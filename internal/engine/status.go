@@ -48,7 +48,7 @@ func (e *Engine) snapshot() netvm.Status {
 }
 
 func (e *Engine) problems() []string {
-	out := slices.Concat(e.view.Faults, e.decision.Problems)
+	out := slices.Concat(e.now.Problems, e.view.Faults, e.decision.Problems)
 	if e.failure != "" {
 		out = append(out, "The kernel does not take our rules: "+e.failure+". The rules before stay in force.")
 	}

@@ -28,9 +28,11 @@ type Options struct {
 	Netvmd   string       // path of the netvmd binary; "" = StartNetvmd cannot be called
 	VifRoute string       // path of the vif-route-netvm binary; "" = AppVMs are not attached
 	Backend  Backend      // "" = NFTables
-	Virtual  []netip.Addr // the virtual DNS addresses that netvmd is told of; nil = the two IPv4 ones
+	Virtual  []netip.Addr // the virtual DNS addresses that netvmd is told of; nil = the two IPv4 ones, empty = none
 	LogLevel string       // of netvmd; "" = debug
-	Config   string       // more lines for netvmd.toml, after the lab's own; whole [tables] that are not there yet
+	// QubesDB is what stands in QubesDB, from where netvmd has the netvm's settings then; nil = there is none.
+	QubesDB map[string]string
+	Config  string // more lines for netvmd.toml, after the lab's own; whole [tables] that are not there yet
 }
 
 // Virtual DNS addresses. The IPv4 ones are those of Qubes; IPv6 has no fixed ones yet, so these are free
@@ -144,7 +146,7 @@ func (l *Lab) Close() error {
 		l.NetVM.notices.close()
 		// SIGKILL: a NetworkManager that is asked to end first takes its connections down, one by one.
 		if l.NetVM.XenStore != nil {
-			errs = append(errs, l.NetVM.XenStore.Close())
+			errs = append(errs, l.NetVM.XenStore.Close(), l.NetVM.StopQubesDB())
 		}
 		errs = append(errs, l.NetVM.nm.Stop(ctx, syscall.SIGKILL), l.NetVM.bus.Stop(ctx, syscall.SIGKILL))
 	}

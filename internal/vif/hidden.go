@@ -22,9 +22,8 @@ import (
 // network namespace of its own, where NAT stands between the two; a pair of devices leads out of it, whose outer end
 // takes the vif's name. Everything else in the netvm goes on as if that were the card.
 const (
-	// hidingAlias marks the outer end, so that nobody takes it for the card itself.
-	hidingAlias = "netvmd: hidden address"
-	// hidingOuter is the end in the namespace of the pair that leads out of it.
+	// hidingOuter is the end in the namespace of the pair that leads out of it. Where it is, the other end has the
+	// vif's name in the netvm.
 	hidingOuter = "out"
 	// netnsDir is where ip-netns(8) looks for namespaces.
 	netnsDir = "/run/netns"
@@ -39,7 +38,11 @@ func namespaceOf(name string) string { return name + "-nat" }
 // hide puts the vif behind its own namespace and returns the device that stands for it now. If it is there already, as
 // known says, it stays as it is.
 func (s *Setup) hide(ctx context.Context, spec Spec, device netlink.Link, done bool) (netlink.Link, error) {
-	if done && device.Attrs().Alias == hidingAlias {
+	hidden, err := isHidden(spec.Name)
+	if err != nil {
+		return nil, err
+	}
+	if done && hidden {
 		return device, nil
 	}
 	if err := s.reveal(spec.Name); err != nil {
@@ -54,9 +57,6 @@ func (s *Setup) hide(ctx context.Context, spec Spec, device netlink.Link, done b
 		return nil, err
 	}
 	defer inside.Close()
-	if err := s.leadOut(spec, inside); err != nil {
-		return nil, err
-	}
 	h := netvm.Hiding{
 		Inner: spec.Name, Outer: hidingOuter, Real: spec.firstIPv4(), Visible: spec.Visible,
 		Gateway: spec.Gateway, VisibleGateway: spec.VisibleGateway,
@@ -67,52 +67,61 @@ func (s *Setup) hide(ctx context.Context, spec Spec, device netlink.Link, done b
 	if err := s.kernel.LinkSetNsFd(card, int(inside)); err != nil {
 		return nil, fmt.Errorf("move the device into namespace %s: %w", namespaceOf(spec.Name), err)
 	}
-	outer, err := s.kernel.takeName(outerName(spec.Name), spec.Name)
-	if err != nil {
+	if err := s.leadOut(spec, inside); err != nil {
 		return nil, err
 	}
-	return outer, configureInside(spec, h, inside)
+	if err := configureInside(spec, h, inside); err != nil {
+		return nil, err
+	}
+	return s.kernel.LinkByName(spec.Name)
 }
 
-// outerName is that of the outer end until the card has left its own name to it.
-func outerName(name string) string { return "n" + name }
+// isHidden tells whether the netvm's device of that name is the outer end of a vif that is hidden.
+func isHidden(name string) (bool, error) {
+	inside, err := netns.GetFromPath(filepath.Join(netnsDir, namespaceOf(name)))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("namespace %s: %w", namespaceOf(name), err)
+	}
+	defer inside.Close()
+	there := false
+	err = within(inside, func() error {
+		k, err := openKernel()
+		if err != nil {
+			return err
+		}
+		defer k.Close()
+		for _, device := range []string{name, hidingOuter} {
+			l, err := k.link(device)
+			if err != nil {
+				return err
+			}
+			if l == nil {
+				return nil
+			}
+		}
+		there = true
+		return nil
+	})
+	return there, err
+}
 
 // leadOut makes the pair of devices: the inner end has the Ethernet address of the AppVM, for which the netvm's table
-// of neighbours takes it.
+// of neighbours takes it, and the outer end the name that the card has just left.
 func (s *Setup) leadOut(spec Spec, inside netns.NsHandle) error {
 	mac, err := net.ParseMAC(spec.MAC)
 	if err != nil {
 		return err
 	}
 	attributes := netlink.NewLinkAttrs()
-	attributes.Name, attributes.HardwareAddr, attributes.Alias = outerName(spec.Name), backendMAC, hidingAlias
+	attributes.Name, attributes.HardwareAddr = spec.Name, backendMAC
 	pair := &netlink.Veth{LinkAttrs: attributes, PeerName: hidingOuter, PeerHardwareAddr: mac, PeerNamespace: netlink.NsFd(int(inside))}
 	if err := s.kernel.LinkAdd(pair); err != nil {
 		return fmt.Errorf("add a pair of devices into namespace %s: %w", namespaceOf(spec.Name), err)
 	}
-	outer, err := s.kernel.LinkByName(outerName(spec.Name))
-	if err == nil {
-		err = s.kernel.LinkSetAlias(outer, hidingAlias)
-	}
-	if err != nil {
-		return fmt.Errorf("mark device %s: %w", outerName(spec.Name), err)
-	}
 	return nil
-}
-
-// takeName gives a device another name.
-func (k *kernel) takeName(from, to string) (netlink.Link, error) {
-	l, err := k.LinkByName(from)
-	if err != nil {
-		return nil, fmt.Errorf("find device %s: %w", from, err)
-	}
-	if err := k.LinkSetName(l, to); err != nil {
-		return nil, fmt.Errorf("rename device %s to %s: %w", from, to, err)
-	}
-	if l, err = k.LinkByName(to); err != nil {
-		return nil, fmt.Errorf("find device %s: %w", to, err)
-	}
-	return l, nil
 }
 
 // configureInside makes the namespace a router between the AppVM and the netvm, of IPv4 alone.
@@ -189,55 +198,55 @@ func (k *kernel) configureHiding(spec Spec, h netvm.Hiding) error {
 
 // reveal takes the vif's namespace away, as far as there is one, and brings back the card's device if it still lives.
 func (s *Setup) reveal(name string) error {
-	for _, leftover := range []string{name, outerName(name)} {
-		l, err := s.kernel.link(leftover)
-		if err != nil {
-			return err
-		}
-		if l == nil || l.Attrs().Alias != hidingAlias {
-			continue
-		}
-		if err := s.kernel.LinkDel(l); err != nil && !errors.Is(err, unix.ENODEV) {
-			return fmt.Errorf("delete device %s: %w", leftover, err)
-		}
-	}
 	path := filepath.Join(netnsDir, namespaceOf(name))
 	inside, err := netns.GetFromPath(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
-		return errors.Join(fmt.Errorf("namespace %s: %w", path, err), deleteNamespace(path))
+		return fmt.Errorf("namespace %s: %w", path, err)
 	}
 	defer inside.Close()
-	// A file that was left before a namespace was bound to it is none.
-	if err := s.bringBack(name, inside); err != nil && !errors.Is(err, unix.EINVAL) {
-		return err
-	}
-	return deleteNamespace(path)
-}
-
-// bringBack moves the card's device out of the namespace, if it is there.
-func (s *Setup) bringBack(name string, inside netns.NsHandle) error {
 	here, err := netns.Get()
 	if err != nil {
 		return fmt.Errorf("open the own network namespace: %w", err)
 	}
 	defer here.Close()
-	k, err := netlink.NewHandleAt(inside)
-	if err != nil {
-		return fmt.Errorf("namespace %s: %w", namespaceOf(name), err)
+	err = within(inside, func() error {
+		k, err := openKernel()
+		if err != nil {
+			return err
+		}
+		defer k.Close()
+		return k.vacate(name, here)
+	})
+	// A file to which no namespace was bound, as its maker was killed just then, cannot be entered: EINVAL.
+	if err != nil && !errors.Is(err, unix.EINVAL) {
+		return fmt.Errorf("namespace %s: %w", path, err)
 	}
-	defer k.Close()
-	card, err := (&kernel{k}).link(name)
+	return deleteNamespace(path)
+}
+
+// vacate takes the pair of devices away, and moves the card's device to where the vif's name is free then.
+func (k *kernel) vacate(name string, there netns.NsHandle) error {
+	outer, err := k.link(hidingOuter)
+	if err != nil {
+		return err
+	}
+	if outer != nil {
+		if err := k.LinkDel(outer); err != nil {
+			return fmt.Errorf("delete device %s: %w", hidingOuter, err)
+		}
+	}
+	card, err := k.link(name)
 	if card == nil || err != nil {
 		return err
 	}
 	if err := k.LinkSetDown(card); err != nil {
-		return fmt.Errorf("namespace %s: set the device down: %w", namespaceOf(name), err)
+		return fmt.Errorf("set the device down: %w", err)
 	}
-	if err := k.LinkSetNsFd(card, int(here)); err != nil {
-		return fmt.Errorf("move the device out of namespace %s: %w", namespaceOf(name), err)
+	if err := k.LinkSetNsFd(card, int(there)); err != nil {
+		return fmt.Errorf("move the device out: %w", err)
 	}
 	return nil
 }
