@@ -3,6 +3,8 @@ package firewall
 import (
 	"context"
 	"fmt"
+	"io"
+	"log/slog"
 	"net/netip"
 	"path/filepath"
 	"regexp"
@@ -289,4 +291,30 @@ func (n *topology) inThread(result chan<- error, do func() error) {
 		err = do()
 	}
 	result <- err
+}
+
+// BenchmarkAdmit admits a new vif with an address of each family and expels it, beside others.
+func BenchmarkAdmit(bench *testing.B) {
+	for name, open := range backends {
+		for _, others := range []int{1, 255} {
+			bench.Run(fmt.Sprintf("%s/%d others", name, others), func(bench *testing.B) {
+				ctx := context.Background()
+				newTopology(bench)
+				b, err := open(ctx, Options{Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
+				must(bench, err)
+				_, err = b.Ensure(ctx, nil)
+				must(bench, err)
+				for i := range others {
+					must(bench, b.Admit(ctx, fmt.Sprintf("vif%d.0", 100+i), []netip.Addr{
+						netip.AddrFrom4([4]byte{10, 137, 9, byte(i)}), netip.MustParseAddr(fmt.Sprintf("fd09::9:%x", i)),
+					}))
+				}
+				bench.ResetTimer()
+				for range bench.N {
+					must(bench, b.Admit(ctx, "vif1.0", []netip.Addr{client4, client6}))
+					must(bench, b.Expel(ctx, "vif1.0", nil))
+				}
+			})
+		}
+	}
 }
