@@ -64,7 +64,7 @@ func (n *topology) toAll(from netip.Addr, name string, places []at) []packet {
 }
 
 func TestAVifSendsFromItsOwnAddressesAlone(t *testing.T) {
-	overBackends(t, func(t *testing.T, ctx context.Context, n *topology, b Backend) {
+	overBackends(t, func(t *testing.T, _ context.Context, n *topology, b Backend) {
 		n.openEverything(b)
 		places := n.places()
 		n.mustPass(n.client, client4, client6, places...)
@@ -135,7 +135,7 @@ func sameLines(a, b string) bool {
 }
 
 func TestNobodyElseSendsFromTheAddressOfAnAppVM(t *testing.T) {
-	overBackends(t, func(t *testing.T, ctx context.Context, n *topology, b Backend) {
+	overBackends(t, func(_ *testing.T, _ context.Context, n *topology, b Backend) {
 		n.openEverything(b)
 		socket := n.listen("a socket of the netvm", n.router)
 		places := []at{{socket, uplink4, uplink6}, {n.tap("the other AppVM", n.other), other4, other6}}
@@ -205,7 +205,7 @@ func admitted(t *testing.T, ctx context.Context, b Backend, want ...netvm.Admiss
 }
 
 func TestWhatNoVifCanHaveIsAnError(t *testing.T) {
-	overBackends(t, func(t *testing.T, ctx context.Context, n *topology, b Backend) {
+	overBackends(t, func(t *testing.T, ctx context.Context, _ *topology, b Backend) {
 		before, err := b.Admitted(ctx)
 		must(t, err)
 		for _, vif := range []string{"", "vif+", "+", "!", "vif1.0 -j ACCEPT", "a/b", "vif1.0\n", "--wait", "abcdefghijklmnop"} {
@@ -230,7 +230,7 @@ func TestWhatNoVifCanHaveIsAnError(t *testing.T) {
 }
 
 func TestNobodyIsAdmittedWhereNothingIsLoaded(t *testing.T) {
-	overEmptyKernels(t, Options{}, func(t *testing.T, ctx context.Context, n *topology, b Backend) {
+	overEmptyKernels(t, Options{}, func(t *testing.T, ctx context.Context, _ *topology, b Backend) {
 		if err := b.Admit(ctx, "vif1.0", []netip.Addr{client4}); err == nil {
 			t.Error("vif1.0 was admitted, and nothing tells who was not")
 		}

@@ -22,7 +22,12 @@ type followed struct {
 
 func follow(t *testing.T, o Options) *followed {
 	t.Helper()
-	f := &followed{NewFollower(o, slog.New(slog.NewTextHandler(io.Discard, nil))), t, make(chan error, 1)}
+	return run(t, NewFollower(o, slog.New(slog.NewTextHandler(io.Discard, nil))))
+}
+
+func run(t *testing.T, follower *Follower) *followed {
+	t.Helper()
+	f := &followed{follower, t, make(chan error, 1)}
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() { f.ended <- f.Run(ctx) }()
 	t.Cleanup(func() {
@@ -167,6 +172,41 @@ func TestAutoFindsAStoreThatIsLate(t *testing.T) {
 	closeAtEnd(t, q)
 	q.Set("/qubes-ip", "10.137.0.7")
 	f.settings(Settings{PassThrough: true})
+}
+
+func TestAutoGivesUpLookingForAStoreWhereThereIsNone(t *testing.T) {
+	o := machine(t, Auto)
+	settled := make(chan string, 1)
+	f := NewFollower(o, slog.New(slog.NewTextHandler(lines(settled), nil)))
+	f.pause = time.Microsecond
+	run(t, f).settings(Settings{})
+	select {
+	case line := <-settled:
+		if !strings.Contains(line, "store=none") {
+			t.Errorf("it has settled on another store: %s", line)
+		}
+	case <-time.After(patience):
+		t.Fatal("it does not give up")
+	}
+	asked := make(chan struct{}, 1)
+	server, err := lab.ListenUnix(o.QubesDBSocket, func(net.Conn) { asked <- struct{}{} })
+	if err != nil {
+		t.Fatal(err)
+	}
+	closeAtEnd(t, server)
+	select {
+	case <-asked:
+		t.Error("it still looks")
+	case <-time.After(20 * time.Millisecond): // by then it would have asked many times
+	}
+}
+
+// lines sends every line that is logged.
+type lines chan<- string
+
+func (l lines) Write(line []byte) (int, error) {
+	l <- string(line)
+	return len(line), nil
 }
 
 func TestAStoreThatWasAskedForAndIsNotThereIsAProblemUntilItIs(t *testing.T) {

@@ -191,7 +191,7 @@ func TestBadValuesAreNamedWithTheirKeys(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			ctx := withPatience(t)
 			got, err := filled(ctx, t, tc.kind, values{tc.key: tc.value}).Settings(ctx)
-			var faults Faults
+			var faults ValueErrors
 			if !errors.As(err, &faults) || !strings.HasSuffix(err.Error(), tc.want) || strings.Contains(err.Error(), "\n") {
 				t.Errorf("want %s\ngot  %v", tc.want, err)
 			}
