@@ -58,7 +58,10 @@ func waitForLock(ctx context.Context, file *os.File, unlock func()) (func(), err
 		}
 		return unlock, nil
 	case <-ctx.Done():
-		go func() { <-locked; unlock() }()
+		go func() {
+			_ = <-locked // whatever it says, nobody waits for it any more
+			unlock()
+		}()
 		return nil, fmt.Errorf("lock %s, which another program holds: %w", file.Name(), ctx.Err())
 	}
 }
