@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -246,5 +247,30 @@ func TestAChangeThatMattersNotIsNoWord(t *testing.T) {
 	<-f.Changed()
 	if s, problems := f.Take(); !s.PassThrough || len(problems) > 0 {
 		t.Errorf("the first word after it is %+v, %q", s, problems)
+	}
+}
+
+func TestTheSameWordTwiceIsOneToken(t *testing.T) {
+	f := NewFollower(machine(t, None), nil)
+	bad := ValueErrors{errors.New("bad")}
+	for _, word := range []struct {
+		name  string
+		say   func()
+		token bool
+	}{
+		{"the first settings, although nothing is set", func() { f.put(Settings{}) }, true},
+		{"the same settings", func() { f.put(Settings{}) }, false},
+		{"a problem", func() { f.keep(bad) }, true},
+		{"the same problem", func() { f.keep(bad) }, false},
+		{"its end", func() { f.put(Settings{}) }, true},
+		{"other settings", func() { f.put(Settings{Harden: true}) }, true},
+	} {
+		word.say()
+		if got := len(f.Changed()) > 0; got != word.token {
+			t.Errorf("%s: a token is %t, want %t", word.name, got, word.token)
+		}
+		for len(f.Changed()) > 0 {
+			<-f.Changed()
+		}
 	}
 }
