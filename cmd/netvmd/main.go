@@ -20,6 +20,7 @@ import (
 	"netvmd/internal/engine"
 	"netvmd/internal/firewall"
 	"netvmd/internal/hooks"
+	"netvmd/internal/parts"
 	"netvmd/internal/store"
 	"netvmd/internal/vif"
 	"netvmd/nmhook"
@@ -82,7 +83,13 @@ func run(path string, log *slog.Logger) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 
-	rules, err := firewall.New(ctx, firewall.Options{Kind: string(conf.Firewall.Backend), Log: log})
+	setup, done, err := parts.Setup(ctx, conf, conf.DNS.VirtualOr(nil), log)
+	if err != nil {
+		return err
+	}
+	defer done()
+	vifs := vif.NewCensus(setup)
+	rules, err := parts.Firewall(ctx, conf, vifs.Admissions, log)
 	if err != nil {
 		return err
 	}
@@ -96,9 +103,7 @@ func run(path string, log *slog.Logger) error {
 	units := hooks.NewUnits(ctx, log)
 	units.Configure(conf.Hooks.TryRestartUnits, conf.Hooks.TryReloadUnits)
 	service := dbus.NewService(log)
-	toolstack := store.NewFollower(store.Options{
-		Kind: string(conf.Store.Kind), QubesDBSocket: conf.Store.QubesDBSocket, XenStorePath: conf.Store.XenStorePath,
-	}, log)
+	toolstack := store.NewFollower(parts.StoreOptions(conf), log)
 
 	all, ctx := errgroup.WithContext(ctx)
 	all.Go(func() error { return own.Run(ctx) })
@@ -111,11 +116,12 @@ func run(path string, log *slog.Logger) error {
 		return all.Wait()
 	case <-toolstack.Changed():
 	}
-	current := &settings{conf: conf, store: toolstack}
+	current := &settings{conf: conf, store: toolstack, vifs: vifs}
 	daemon := engine.New(engine.Parts{
 		Version:    version,
 		Uplinks:    uplinks,
 		Own:        own,
+		Vifs:       vifs,
 		Firewall:   rules,
 		Flows:      flows,
 		Publisher:  service,
@@ -126,6 +132,8 @@ func run(path string, log *slog.Logger) error {
 
 	all.Go(func() error { return rules.Watch(ctx, daemon.Drifted) })
 	all.Go(func() error { return daemon.Run(ctx) })
+	vifs.Configure(current.onlyWarn())
+	all.Go(func() error { return vifs.Run(ctx) })
 	all.Go(func() error { return supervised(ctx, daemon, log) })
 	all.Go(func() error { return current.follow(ctx, daemon) })
 	all.Go(func() error { return reloads(ctx, path, current, daemon, units, log) })

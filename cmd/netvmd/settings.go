@@ -7,11 +7,13 @@ import (
 	"netvmd/internal/config"
 	"netvmd/internal/engine"
 	"netvmd/internal/store"
+	"netvmd/internal/vif"
 )
 
 // settings brings together what the configuration and the store say; the configuration wins.
 type settings struct {
 	store *store.Follower
+	vifs  *vif.Census
 
 	mu   sync.Mutex // held while the engine is told, so that the newest is told last
 	conf config.Config
@@ -37,7 +39,11 @@ func (s *settings) reload(e *engine.Engine, conf config.Config) {
 	defer s.mu.Unlock()
 	s.conf = conf
 	e.Configure(s.merged())
+	s.vifs.Configure(s.onlyWarn())
 }
+
+// onlyWarn: what others changed is said, and left.
+func (s *settings) onlyWarn() bool { return s.conf.Firewall.OnDrift == config.Warn }
 
 // merged is what the engine goes by.
 func (s *settings) merged() engine.Settings {
@@ -47,7 +53,7 @@ func (s *settings) merged() engine.Settings {
 		Servers:     s.conf.DNS.Servers,
 		Source:      string(s.conf.DNS.Source),
 		PassThrough: fromStore.PassThrough,
-		OnlyWarn:    s.conf.Firewall.OnDrift == config.Warn,
+		OnlyWarn:    s.onlyWarn(),
 		Problems:    problems,
 	}
 }

@@ -72,10 +72,12 @@ func reloads(ctx context.Context, path string, current *settings, e *engine.Engi
 			log.Error("the configuration is not used; the one before stays in force", "err", err)
 		} else {
 			for key, same := range map[string]bool{
-				"runtime_dir":      conf.RuntimeDir == started.RuntimeDir,
-				"dns.resolv_conf":  conf.DNS.ResolvConf == started.DNS.ResolvConf,
-				"firewall.backend": conf.Firewall.Backend == started.Firewall.Backend,
-				"store":            conf.Store == started.Store,
+				"runtime_dir":        conf.RuntimeDir == started.RuntimeDir,
+				"dns.resolv_conf":    conf.DNS.ResolvConf == started.DNS.ResolvConf,
+				"firewall.backend":   conf.Firewall.Backend == started.Firewall.Backend,
+				"firewall.base":      conf.Firewall.Base == started.Firewall.Base,
+				"firewall.flowtable": conf.Firewall.Flowtable == started.Firewall.Flowtable,
+				"store":              conf.Store == started.Store,
 			} {
 				if !same {
 					log.Warn("this key counts at the next start only", "key", key)

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"netvmd/internal/config"
+	"netvmd/internal/parts"
 	"netvmd/internal/store/xenstore"
 	"netvmd/internal/vif"
 )
@@ -118,16 +119,16 @@ func run(command, configPath string, log *slog.Logger) error {
 
 // online brings the vif up.
 func online(ctx context.Context, conf config.Config, name, path string, nodes *xenstore.Client, log *slog.Logger) error {
-	netvm, err := openNetVM(ctx, conf)
+	settings, forget, err := parts.Settings(ctx, conf)
 	if err != nil {
 		return err
 	}
-	defer netvm.close()
-	spec, err := vif.ReadSpec(ctx, name, path, nodes, xenstore.ErrNoEntry, netvm.settings)
+	defer forget()
+	spec, err := vif.ReadSpec(ctx, name, path, nodes, xenstore.ErrNoEntry, settings)
 	if err != nil {
 		return err
 	}
-	setup, done, err := openSetup(ctx, conf, netvm.settings.Virtual, log)
+	setup, done, err := parts.Setup(ctx, conf, settings.Virtual, log)
 	if err != nil {
 		return err
 	}
@@ -140,7 +141,7 @@ func offline(ctx context.Context, conf config.Config, name string, log *slog.Log
 	if _, _, err := vif.ParseName(name); err != nil {
 		return err
 	}
-	setup, done, err := openSetup(ctx, conf, nil, log)
+	setup, done, err := parts.Setup(ctx, conf, nil, log)
 	if err != nil {
 		return err
 	}

@@ -50,11 +50,12 @@ const ipv6Sysctls = "/proc/sys/net/ipv6/conf"
 // iptBackend keeps our chains in the tables raw, filter and nat.
 type iptBackend struct {
 	log      *slog.Logger
-	legacy   bool         // not over nf_tables
-	families []*iptFamily // IPv4, and IPv6 if the kernel speaks it
-	base     string       // auto, always or never
-	lock     string       // a file; "" = none
-	nft      *nftReader   // sees what others have in nftables
+	legacy   bool                     // not over nf_tables
+	families []*iptFamily             // IPv4, and IPv6 if the kernel speaks it
+	base     string                   // auto, always or never
+	lock     string                   // a file; "" = none
+	known    func() []netvm.Admission // see Options.Known
+	nft      *nftReader               // sees what others have in nftables
 	refusals refusals
 }
 
@@ -67,7 +68,7 @@ func newIPTables(ctx context.Context, program string, o Options) (*iptBackend, e
 		return nil, fmt.Errorf("iptables: %w: install the package iptables", err)
 	}
 	b := &iptBackend{
-		log: o.Log, base: cmp.Or(o.Base, KindAuto), lock: o.Lock, nft: &nftReader{},
+		log: o.Log, base: cmp.Or(o.Base, KindAuto), lock: o.Lock, known: o.Known, nft: &nftReader{},
 		refusals: refusals{log: o.Log, stuck: map[string]bool{}},
 	}
 	version, err := runProgram(ctx, path, "--version")
@@ -133,26 +134,45 @@ func (b *iptBackend) Check(ctx context.Context, targets []netvm.Target) ([]strin
 	if err != nil {
 		return nil, err
 	}
-	limited, err := b.refusals.limited()
-	if err != nil {
-		return nil, fmt.Errorf("iptables: %w", err)
+	out, states, err := b.faults(ctx)
+	for _, s := range states {
+		out = append(out, describeDifferences(s.table, want.family(s.v4))...)
 	}
-	var out []string
-	for _, path := range limited {
-		out = append(out, path+" limits how many queries are refused")
+	return out, err
+}
+
+// Faults implements Backend.
+func (b *iptBackend) Faults(ctx context.Context) ([]string, error) {
+	out, _, err := b.faults(ctx)
+	return out, err
+}
+
+func (b *iptBackend) faults(ctx context.Context) ([]string, []*iptState, error) {
+	out, err := b.refusals.limited()
+	if err != nil {
+		return nil, nil, fmt.Errorf("iptables: %w", err)
 	}
 	states, unlock, err := b.readLocked(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer unlock()
 	for _, s := range states {
 		if s.fault != "" {
 			out = append(out, s.fault)
 		}
-		out = append(out, describeDifferences(s.table, want.family(s.v4))...)
 	}
-	return out, nil
+	return out, states, nil
+}
+
+// Targets implements Backend.
+func (b *iptBackend) Targets(ctx context.Context) ([]netvm.Target, error) {
+	states, err := b.read(ctx)
+	var out []netvm.Target
+	for _, s := range states {
+		out = append(out, s.table.targets()...)
+	}
+	return out, err
 }
 
 // wanted checks the targets and gives the table that they ask for.

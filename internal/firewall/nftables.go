@@ -135,22 +135,41 @@ func (b *nftBackend) Check(ctx context.Context, targets []netvm.Target) ([]strin
 	if err != nil {
 		return nil, fmt.Errorf("nftables: %w", err)
 	}
-	limited, err := b.refusals.limited()
+	out, state, err := b.faults(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("nftables: %w", err)
+		return nil, err
 	}
-	var out []string
-	for _, path := range limited {
-		out = append(out, path+" limits how many queries are refused")
+	return append(out, describeDifferences(state.table, want)...), nil
+}
+
+// Faults implements Backend.
+func (b *nftBackend) Faults(ctx context.Context) ([]string, error) {
+	out, _, err := b.faults(ctx)
+	return out, err
+}
+
+func (b *nftBackend) faults(ctx context.Context) ([]string, *nftState, error) {
+	out, err := b.refusals.limited()
+	if err != nil {
+		return nil, nil, fmt.Errorf("nftables: %w", err)
 	}
 	state, err := b.read(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if state.fault != "" {
 		out = append(out, state.fault)
 	}
-	return append(out, describeDifferences(state.table, want)...), nil
+	return out, state, nil
+}
+
+// Targets implements Backend.
+func (b *nftBackend) Targets(ctx context.Context) ([]netvm.Target, error) {
+	state, err := b.read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return state.table.targets(), nil
 }
 
 // replaceElements writes the difference, over both families, in one transaction.

@@ -128,10 +128,22 @@ func (b *nftBackend) load(ctx context.Context, wantOf func(is table) table) ([]s
 		return nil, err
 	}
 	rules := b.loadable(ctx, texts)
-	if err := b.loadText(ctx, rules+b.brokenSealsText()+elementsText(b.inet, want)); err != nil {
+	if err := b.loadText(ctx, rules+b.brokenSealsText()+elementsText(b.inet, want)+b.admissionsText(b.lost(ctx))); err != nil {
 		return nil, fmt.Errorf("nftables: load the ruleset: %w", err)
 	}
 	return append([]string{"ruleset loaded: " + state.fault}, changes...), b.writeSeals(ctx, rules)
+}
+
+// lost are who must be admitted again because the kernel knows nobody any more.
+func (b *nftBackend) lost(ctx context.Context) []netvm.Admission {
+	if b.Known == nil {
+		return nil
+	}
+	// What cannot be read is lost too.
+	if admitted, err := b.Admitted(ctx); err == nil && len(admitted) > 0 {
+		return nil
+	}
+	return b.Known()
 }
 
 // loadText loads rules onto whatever is there. What an older version or somebody else left may contradict ours: then

@@ -171,6 +171,7 @@ type Status struct {
 	ChangedAt  time.Time     // when the targets last changed in the kernel; zero = not since the start
 	ApplyTime  time.Duration // from the arrival of the signal to the kernel's acknowledgement, of that change
 	Backend    string        // "nftables" or "iptables"
+	Vifs       []Vif         // those that are there, ordered by domain and device
 	Problems   []string      // what is wrong now: a sentence each, with what to do
 	Statistics Statistics
 }

@@ -97,6 +97,11 @@ func (k *kernel) up(l netlink.Link) error {
 	return nil
 }
 
+// isVif tells whether the device was made a vif, so that it may have routes and addresses.
+func isVif(l netlink.Link) bool {
+	return l.Attrs().Group == vifGroup || l.Attrs().Flags&net.FlagUp != 0
+}
+
 // The three below bring what a device has to what it must have. Of a fresh device they ask nothing: a list is one of
 // all devices, so it would cost the more the more vifs there are.
 
