@@ -110,7 +110,7 @@ func (n *topology) spoofed(b Backend) int {
 }
 
 func TestNobodySpeaksAsARouterOrANeighbour(t *testing.T) {
-	overBackends(t, func(t *testing.T, ctx context.Context, n *topology, b Backend) {
+	overBackends(t, func(t *testing.T, _ context.Context, n *topology, b Backend) {
 		n.openEverything(b)
 		socket := n.listen("the netvm", n.router)
 		before := n.run("ip", "-6", "neigh") + n.run("ip", "-6", "route")

@@ -152,16 +152,11 @@ func (b *iptBackend) faults(ctx context.Context) ([]string, []*iptState, error) 
 	if err != nil {
 		return nil, nil, fmt.Errorf("iptables: %w", err)
 	}
-	// Whoever holds the lock may be half through a change, which is no difference to report.
-	unlock, err := lockFile(ctx, b.lock)
-	if err != nil {
-		return nil, nil, fmt.Errorf("iptables: %w", err)
-	}
-	defer unlock()
-	states, err := b.read(ctx)
+	states, unlock, err := b.readLocked(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
+	defer unlock()
 	for _, s := range states {
 		if s.fault != "" {
 			out = append(out, s.fault)
@@ -243,6 +238,21 @@ type iptState struct {
 	admitted []netvm.Admission
 	base     bool   // the base firewall is wanted
 	fault    string // what is wrong with the rules; "" when they are ours, whole
+}
+
+// readLocked gives the state of each family, which changes by our programs' hands no more until it is unlocked: whoever
+// had the lock may have been half through a change.
+func (b *iptBackend) readLocked(ctx context.Context) ([]*iptState, func(), error) {
+	unlock, err := lockFile(ctx, b.lock)
+	if err != nil {
+		return nil, nil, fmt.Errorf("iptables: %w", err)
+	}
+	states, err := b.read(ctx)
+	if err != nil {
+		unlock()
+		return nil, nil, err
+	}
+	return states, unlock, nil
 }
 
 // read gives the state of each family.

@@ -80,7 +80,13 @@ func FuzzParseSave(f *testing.F) {
 		"-A QBS-DNS-A -d 10.139.1.1/32 -p udp -m udp --dport 53 -j DNAT --to-destination 192.0.2.1\nCOMMIT\n")
 	f.Add("*raw\n:QBS-ZONE-A - [0:0]\n-A QBS-ZONE-A -d fd09::1/128 -p udp -m udp --dport 53 -j CT --zone-orig 65535\n")
 	f.Add("*raw\n:QBS-ALLOWED - [0:0]\n-A QBS-ALLOWED -s fd09::5/128 -i vif1.0 -j RETURN\n-A QBS-ALLOWED -j DROP\nCOMMIT\n")
+	f.Add("*raw\n[3:180] -A QBS-ALLOWED -j DROP\n[0:0] -A QBS-SPOOF -s fd09::5/128 -j DROP\nCOMMIT\n")
 	f.Fuzz(func(t *testing.T, text string) {
+		for _, c := range parseCounters("ip", text) {
+			if !strings.Contains(text, c.Name) {
+				t.Errorf("counter %q is not of the text", c.Name)
+			}
+		}
 		rules, err := parseSave(text)
 		if err != nil {
 			return
