@@ -185,7 +185,7 @@ func (c *Census) attendAll(ctx context.Context, l *land) (vifs []netvm.Vif, prob
 
 // failed leaves what was seen before, says why, and tries again later.
 func (c *Census) failed(err error) {
-	c.care(everything, Spec{}, false).later()
+	c.care(everything, Spec{}, "").later()
 	c.mu.Lock()
 	vifs, admitted := c.vifs, c.admitted
 	c.mu.Unlock()

@@ -20,10 +20,13 @@ const lockedRetry = time.Second
 // everything is the care for a look that failed as a whole; no vif has this name.
 const everything = ""
 
+// deviceGone is what is wrong with a vif whose device is gone.
+const deviceGone = "the device is gone"
+
 // care is what is being done about a vif that is not as it should be.
 type care struct {
-	spec  Spec // what it had to be when the care began
-	gone  bool // its device is gone
+	spec  Spec   // what it must be
+	what  string // is wrong
 	tries int
 	next  time.Time // when it is tried again, not before
 	pause time.Duration
@@ -36,11 +39,11 @@ func (k *care) later() {
 	k.next = time.Now().Add(k.pause)
 }
 
-// care returns what is being done about a vif. What is begun for another reason begins anew.
-func (c *Census) care(name string, spec Spec, gone bool) *care {
+// care returns what is being done about a vif. When something else is wrong than before, it begins anew.
+func (c *Census) care(name string, spec Spec, what string) *care {
 	k := c.cares[name]
-	if k == nil || k.gone != gone || !k.spec.same(spec) {
-		k = &care{spec: spec, gone: gone}
+	if k == nil || k.what != what || !k.spec.same(spec) {
+		k = &care{spec: spec, what: what}
 		c.cares[name] = k
 	}
 	return k
@@ -69,9 +72,9 @@ func (c *Census) attend(ctx context.Context, l *land, spec Spec, onlyWarn bool) 
 		return netvm.VifDegraded, fmt.Sprintf("%s differs from what it was brought up with (%s). Detach the AppVM's card and "+
 			"attach it again, or set firewall.on_drift = \"restore\" in netvmd.toml.", spec.Name, what)
 	}
-	k := c.care(spec.Name, spec, false)
+	k := c.care(spec.Name, spec, what)
 	if time.Now().Before(k.next) {
-		return netvm.VifDegraded, k.problem(what)
+		return netvm.VifDegraded, k.problem()
 	}
 	err := c.setup.mend(ctx, spec, l.entitled(spec), len(d.kernel) > 0)
 	if errors.Is(err, errLocked) {
@@ -82,21 +85,21 @@ func (c *Census) attend(ctx context.Context, l *land, spec Spec, onlyWarn bool) 
 	k.tries++
 	k.err = err
 	if err != nil {
-		return netvm.VifDegraded, k.problem(what)
+		return netvm.VifDegraded, k.problem()
 	}
 	c.log.Warn("mended a vif that somebody changed", "vif", spec.Name, "was", what)
 	return netvm.VifUp, ""
 }
 
 // problem says what is wrong with a vif that mending did not help; "" if that is not known yet.
-func (k *care) problem(what string) string {
+func (k *care) problem() string {
 	switch {
 	case k.err != nil:
 		return fmt.Sprintf("%s cannot be mended (%s): %s. It is tried again; if this stays, detach the AppVM's card and attach "+
-			"it again.", k.spec.Name, what, oneLine(k.err))
+			"it again.", k.spec.Name, k.what, oneLine(k.err))
 	case k.tries > 1:
 		return fmt.Sprintf("%s is changed again as soon as it is mended (%s): find the program that does it. netvmd goes on "+
-			"mending, with pauses.", k.spec.Name, what)
+			"mending, with pauses.", k.spec.Name, k.what)
 	}
 	return ""
 }
@@ -108,7 +111,7 @@ func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", ";
 func (c *Census) forget(ctx context.Context, l *land, grace time.Duration) []string {
 	var problems []string
 	for _, name := range l.gone() {
-		k := c.care(name, Spec{}, true)
+		k := c.care(name, Spec{}, deviceGone)
 		if k.next.IsZero() && grace > 0 {
 			k.next = time.Now().Add(grace)
 		}
@@ -133,9 +136,9 @@ func (c *Census) forget(ctx context.Context, l *land, grace time.Duration) []str
 // dropCares ends the care for what is not there any more.
 func (c *Census) dropCares(l *land) {
 	gone := l.gone()
-	for name, k := range c.cares {
+	for name := range c.cares {
 		known := slices.ContainsFunc(l.records, func(s Spec) bool { return s.Name == name })
-		if k.gone && !slices.Contains(gone, name) || !k.gone && !known {
+		if !known && !slices.Contains(gone, name) {
 			delete(c.cares, name)
 		}
 	}
