@@ -97,11 +97,7 @@ func (a *AppVM) setUplink() error {
 		if err := a.addNeighbour("eth0", gw, vifMAC); err != nil {
 			return err
 		}
-		everything := netip.PrefixFrom(netip.IPv6Unspecified(), 0)
-		if gw.Is4() {
-			everything = netip.PrefixFrom(netip.IPv4Unspecified(), 0)
-		}
-		if err := a.addRoute("eth0", everything, gw, 0); err != nil {
+		if err := a.addDefaultRoute("eth0", gw); err != nil {
 			return err
 		}
 	}
