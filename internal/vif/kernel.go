@@ -97,6 +97,11 @@ func (k *kernel) up(l netlink.Link) error {
 	return nil
 }
 
+// isUntouched tells whether a device is as Xen leaves it.
+func isUntouched(l netlink.Link) bool {
+	return l.Attrs().Group == 0 && l.Attrs().Flags&net.FlagUp == 0
+}
+
 // The three below bring what a device has to what it must have. Of a fresh device they ask nothing: a list is one of
 // all devices, so it would cost the more the more vifs there are.
 
@@ -145,7 +150,8 @@ func (k *kernel) routes(l netlink.Link, fresh bool, addrs []netip.Addr, metric i
 		if slices.ContainsFunc(is, func(r netlink.Route) bool { return addressOf(r.Dst.IP) == a && r.Priority == metric }) {
 			continue
 		}
-		if err := k.RouteAdd(hostRoute(l, a, metric)); err != nil {
+		// It replaces what a device that is gone by now, or nobody knows who, has left.
+		if err := k.RouteReplace(hostRoute(l, a, metric)); err != nil {
 			return fmt.Errorf("add the route to %s with metric %d: %w", a, metric, err)
 		}
 	}

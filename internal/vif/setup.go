@@ -100,6 +100,7 @@ func (s *Setup) bring(ctx context.Context, spec Spec, device netlink.Link) (err 
 	if err != nil {
 		return err
 	}
+	claim.fresh = claim.fresh && isUntouched(device)
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.close(context.WithoutCancel(ctx), spec.Name, spec.Addresses))
