@@ -78,7 +78,7 @@ func (v *NetVM) Hotplug(ctx context.Context, command string, c Card) (string, er
 	if v.options.VifRoute == "" {
 		return "", errors.New("netvm: no vif-route-netvm was given to the lab")
 	}
-	return v.run(v.HotplugCommand(ctx, command, c))
+	return v.RunCommand(v.HotplugCommand(ctx, command, c))
 }
 
 // HotplugCommand prepares the hotplug script with the environment that Xen gives it.
