@@ -1,11 +1,8 @@
 package firewall
 
 import (
-	"net/netip"
 	"strings"
 	"testing"
-
-	"github.com/vishvananda/netlink"
 
 	"netvmd/internal/netvm"
 )
@@ -94,38 +91,4 @@ func TestWhatDoesNotFitIsMadeAnewAndTheAdminsRulesAndTheVifsStay(t *testing.T) {
 			}
 		})
 	}
-}
-
-func TestFlowsOfAnAddressAreForgotten(t *testing.T) {
-	overConntrack := func(t *testing.T, addr, resolver, virtual netip.Addr) {
-		ctx := testContext(t)
-		n := newTopology(t)
-		b, err := newNFTables(ctx, Options{Log: testLog(t)})
-		must(t, err)
-		apply(t, ctx, b, to(virtual, resolver))
-		n.admit(ctx, b)
-		n.mustReach(virtual, resolver)
-		ct := openConntrack(t)
-		if purged, err := ct.PurgeAddresses(ctx, []netip.Addr{netip.MustParseAddr("10.137.0.77")}); purged != 0 || err != nil {
-			t.Errorf("purged %d flows of an address that has none, %v", purged, err)
-		}
-		purged, err := ct.PurgeAddresses(ctx, []netip.Addr{addr})
-		must(t, err)
-		family := netlink.FAMILY_V6
-		if addr.Is4() {
-			family = netlink.FAMILY_V4
-		}
-		left, err := netlink.ConntrackTableList(netlink.ConntrackTable, netlink.InetFamily(family))
-		must(t, err)
-		for _, f := range left {
-			if address(f.Forward.SrcIP) == addr || address(f.Reverse.SrcIP) == addr {
-				t.Errorf("%s is left", f)
-			}
-		}
-		if purged != 2 {
-			t.Errorf("purged %d flows, want that over UDP and that over TCP", purged)
-		}
-	}
-	t.Run("IPv4", func(t *testing.T) { overConntrack(t, client4, resolverA, virtual1) })
-	t.Run("IPv6", func(t *testing.T) { overConntrack(t, client6, resolverA6, virtual6) })
 }
