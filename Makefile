@@ -54,6 +54,9 @@ vuln: ## known vulnerabilities in what we import (asks the Go vulnerability data
 
 install: build ## into DESTDIR
 	install -D -m 0755 -t $(DESTDIR)/usr/bin bin/netvmd bin/netvmctl
+	install -D -m 0755 bin/vif-route-netvm $(DESTDIR)/usr/lib/netvmd/vif-route-netvm
+	mkdir -p $(DESTDIR)/etc/xen/scripts
+	ln -sf /usr/lib/netvmd/vif-route-netvm $(DESTDIR)/etc/xen/scripts/vif-route-netvm
 	install -D -m 0644 -t $(DESTDIR)/usr/lib/systemd/system packaging/systemd/netvmd.service packaging/systemd/netvmd-firewall.service
 	install -D -m 0644 packaging/dbus-1/org.qubes_os.NetVM1.conf $(DESTDIR)/usr/share/dbus-1/system.d/org.qubes_os.NetVM1.conf
 	install -D -m 0644 packaging/dbus-1/org.qubes_os.NetVM1.service $(DESTDIR)/usr/share/dbus-1/system-services/org.qubes_os.NetVM1.service

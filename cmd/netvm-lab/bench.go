@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"sort"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -29,7 +29,9 @@ const (
 
 func bench(ctx context.Context, args []string) error {
 	var m measure
+	part := "all"
 	c, err := parse("bench", benchAbout+"\n\n--backend all measures every backend.", args, func(f *flag.FlagSet) {
+		f.StringVar(&part, "part", part, "what to measure: dns, vifs or all")
 		f.IntVar(&m.changes, "changes", 200, "`number` of changes")
 		f.DurationVar(&m.idle, "idle", time.Minute, "how long to measure idling; 0 = not at all")
 	})
@@ -38,6 +40,9 @@ func bench(ctx context.Context, args []string) error {
 	}
 	if m.changes < 1 {
 		return fmt.Errorf("bench: --changes %d: at least 1; %w", m.changes, errUsage)
+	}
+	if part != "dns" && part != "vifs" && part != "all" {
+		return fmt.Errorf("bench: --part %s: dns, vifs or all; %w", part, errUsage)
 	}
 	backends, err := c.backends()
 	if err != nil {
@@ -48,15 +53,26 @@ func bench(ctx context.Context, args []string) error {
 	}
 	m.out = newTerminal(os.Stdout)
 	for _, b := range backends {
-		m.out.printf("%s\n", m.out.paint(bold, fmt.Sprintf("netvmd with %s, %d changes through NetworkManager", b, m.changes)))
-		if err := c.withLab(ctx, b, "info", func(l *lab.Lab) error {
-			m.lab = l
-			return m.all(ctx)
-		}); err != nil {
+		if part != "vifs" {
+			err = m.dns(ctx, c, b)
+		}
+		if part != "dns" && err == nil {
+			err = c.vifs(ctx, m.out, b)
+		}
+		if err != nil {
 			return fmt.Errorf("bench with %s: %w", b, err)
 		}
 	}
 	return nil
+}
+
+// dns is the part of the benchmark that is about DNS, over one backend.
+func (m *measure) dns(ctx context.Context, c common, b lab.Backend) error {
+	m.out.printf("%s\n", m.out.paint(bold, fmt.Sprintf("netvmd with %s, %d changes through NetworkManager", b, m.changes)))
+	return c.withLab(ctx, b, "info", func(l *lab.Lab) error {
+		m.lab = l
+		return m.all(ctx)
+	})
 }
 
 // measure is one run of the benchmark over one backend.
@@ -96,6 +112,9 @@ func (m *measure) all(ctx context.Context) error {
 	if _, err := m.row(ctx, table, "a deleted target is restored", m.restores); err != nil {
 		return err
 	}
+	if _, err := m.row(ctx, table, "an AppVM is cut off by a flush", m.outages); err != nil {
+		return err
+	}
 	if err := table.Flush(); err != nil {
 		return err
 	}
@@ -111,10 +130,25 @@ func (m *measure) row(ctx context.Context, table *tabwriter.Writer, what string,
 	if err != nil {
 		return 0, fmt.Errorf("%s: %w", what, err)
 	}
-	sort.Slice(times, func(i, j int) bool { return times[i] < times[j] })
-	median = quantile(times, 50)
-	fmt.Fprintf(table, "   %s\t%s\t%s\t%s\t\n", what, ms(median), ms(quantile(times, 99)), ms(times[len(times)-1]))
-	return median, nil
+	return quantileRow(table, what, times), nil
+}
+
+// quantileRow adds a line about these times to a table, and returns their median.
+func quantileRow(table *tabwriter.Writer, what string, times []time.Duration) time.Duration {
+	sorted := sortedTimes(times)
+	fmt.Fprintf(table, "   %s\t%s\t%s\t%s\t\n", what, ms(quantile(sorted, 50)), ms(quantile(sorted, 99)), ms(sorted[len(sorted)-1]))
+	return quantile(sorted, 50)
+}
+
+// sortedTimes leaves the times themselves in their order.
+func sortedTimes(times []time.Duration) []time.Duration {
+	out := slices.Clone(times)
+	slices.Sort(out)
+	return out
+}
+
+func median(times []time.Duration) time.Duration {
+	return quantile(sortedTimes(times), 50)
 }
 
 // quantile is the nearest-rank quantile of sorted times.

@@ -152,6 +152,9 @@ func (c *common) find() error {
 	return err
 }
 
+// vifRoute is the hotplug program, which lies beside netvmd.
+func (c *common) vifRoute() string { return filepath.Join(filepath.Dir(c.netvmd), "vif-route-netvm") }
+
 // backends returns those that were asked for.
 func (c *common) backends() ([]lab.Backend, error) {
 	known := []lab.Backend{lab.NFTables, lab.IPTablesNFT, lab.IPTablesLegacy}
@@ -169,7 +172,7 @@ func (c *common) backends() ([]lab.Backend, error) {
 // withLab builds the lab, starts netvmd with a log level, lets use work with it, and closes all.
 func (c *common) withLab(ctx context.Context, b lab.Backend, level string, use func(*lab.Lab) error) (err error) {
 	l, err := lab.New(ctx, lab.Options{
-		Netvmd: c.netvmd, VifRoute: filepath.Join(filepath.Dir(c.netvmd), "vif-route-netvm"), Backend: b, LogLevel: level,
+		Netvmd: c.netvmd, VifRoute: c.vifRoute(), Backend: b, LogLevel: level,
 	})
 	if err != nil {
 		return err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -29,6 +30,7 @@ const conntrackTimeout = 5 * time.Second
 type Conntrack struct {
 	handle *netlink.Handle
 	socket *nl.NetlinkSocket
+	list   string // flowList
 }
 
 // NewConntrack opens conntrack for the network namespace of the calling thread.
@@ -48,7 +50,7 @@ func NewConntrack() (*Conntrack, error) {
 		socket.Close()
 		return nil, fmt.Errorf("conntrack: set a timeout: %w", err)
 	}
-	return &Conntrack{handle: h, socket: socket}, nil
+	return &Conntrack{handle: h, socket: socket, list: flowList}, nil
 }
 
 // Close gives the netlink sockets back.
@@ -124,30 +126,31 @@ func (c *Conntrack) purge(ctx context.Context, want table, doomed func(dnsFlow, 
 	return total, nil
 }
 
-// PurgeAddresses deletes every flow that one of these addresses began or answers, and returns how many. An address
-// that moves from one AppVM to another takes no flow along.
-func (c *Conntrack) PurgeAddresses(ctx context.Context, addrs []netip.Addr) (int, error) {
-	total := 0
-	for _, a := range addrs {
-		family := uint8(unix.AF_INET6)
-		if a.Is4() {
-			family = unix.AF_INET
+// PurgeAddresses deletes every flow that one of these addresses began or answers. An address that moves from one AppVM
+// to another takes no flow along.
+func (c *Conntrack) PurgeAddresses(ctx context.Context, addrs []netip.Addr) error {
+	addrs, err := c.senders(addrs)
+	if err != nil {
+		return fmt.Errorf("conntrack: %w", err)
+	}
+	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
+		mine := slices.DeleteFunc(slices.Clone(addrs), func(a netip.Addr) bool { return a.Is4() != (family == unix.AF_INET) })
+		if len(mine) == 0 {
+			continue
 		}
-		for _, back := range []bool{false, true} {
-			found, err := c.find(ctx, family, fromAddress(a, back), func(f flow) bool {
-				return f.there.from == a || f.back.from == a
-			})
-			if err != nil {
-				return total, fmt.Errorf("conntrack: list the flows of %s: %w", a, err)
-			}
-			gone, err := c.forgetAll(ctx, found)
-			total += gone
-			if err != nil {
-				return total, fmt.Errorf("conntrack: delete the flows of %s: %w", a, err)
-			}
+		// The kernel is not asked to look for the addresses itself: up to Linux 6.18 at least, it compares those of IPv6
+		// the wrong way round (ctnetlink_filter_match_tuple).
+		found, err := c.find(ctx, family, nil, func(f flow) bool {
+			return slices.Contains(mine, f.there.from) || slices.Contains(mine, f.back.from)
+		})
+		if err != nil {
+			return fmt.Errorf("conntrack: list the flows of %v: %w", mine, err)
+		}
+		if _, err := c.forgetAll(ctx, found); err != nil {
+			return fmt.Errorf("conntrack: delete the flows of %v: %w", mine, err)
 		}
 	}
-	return total, nil
+	return nil
 }
 
 // ownAddresses are all addresses of this machine.

@@ -152,16 +152,11 @@ func (b *iptBackend) faults(ctx context.Context) ([]string, []*iptState, error) 
 	if err != nil {
 		return nil, nil, fmt.Errorf("iptables: %w", err)
 	}
-	// Whoever holds the lock may be half through a change, which is no difference to report.
-	unlock, err := lockFile(ctx, b.lock)
-	if err != nil {
-		return nil, nil, fmt.Errorf("iptables: %w", err)
-	}
-	defer unlock()
-	states, err := b.read(ctx)
+	states, unlock, err := b.readLocked(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
+	defer unlock()
 	for _, s := range states {
 		if s.fault != "" {
 			out = append(out, s.fault)
@@ -245,6 +240,21 @@ type iptState struct {
 	fault    string // what is wrong with the rules; "" when they are ours, whole
 }
 
+// readLocked gives the state of each family, which changes by our programs' hands no more until it is unlocked: whoever
+// had the lock may have been half through a change.
+func (b *iptBackend) readLocked(ctx context.Context) ([]*iptState, func(), error) {
+	unlock, err := lockFile(ctx, b.lock)
+	if err != nil {
+		return nil, nil, fmt.Errorf("iptables: %w", err)
+	}
+	states, err := b.read(ctx)
+	if err != nil {
+		unlock()
+		return nil, nil, err
+	}
+	return states, unlock, nil
+}
+
 // read gives the state of each family.
 func (b *iptBackend) read(ctx context.Context) ([]*iptState, error) {
 	var out []*iptState
@@ -296,7 +306,7 @@ func (s *iptState) findFault() string {
 			return fmt.Sprintf("chain %s was left over", alt.spare(live))
 		}
 	}
-	return s.findBaseFault()
+	return s.findRemains()
 }
 
 // wantedChains are the chains that no change of targets touches, each after those that it jumps to.
@@ -304,19 +314,11 @@ func (s *iptState) wantedChains() []staticChain {
 	return append(s.spoofChains(s.admitted, s.rules["raw"][chainSpoof]), s.static(s.base)...)
 }
 
-// findBaseFault looks for what the base firewall needs, and for what is left of it when it is not wanted.
-func (s *iptState) findBaseFault() string {
-	if !s.base {
-		for _, c := range s.baseChains() {
-			if s.rules[c.table][c.name] != nil {
-				return fmt.Sprintf("chain %s was left over", c.name)
-			}
-		}
-		return ""
-	}
-	for _, c := range customChains {
-		if s.rules[c.table][c.name] == nil {
-			return fmt.Sprintf("chain %s is missing", c.name)
+// findRemains looks for what is left of a base firewall that is not wanted.
+func (s *iptState) findRemains() string {
+	for _, c := range s.baseChains() {
+		if !s.base && s.rules[c.table][c.name] != nil {
+			return fmt.Sprintf("chain %s was left over", c.name)
 		}
 	}
 	return ""

@@ -12,53 +12,53 @@ import (
 	"testing"
 )
 
-// stepped calls step before each change of rules; when that gives an error, the change is not made.
+// stepped calls step before each change of a table's rules; when that gives an error, the change is not made.
 type stepped struct {
 	commands
-	step func() error
+	step func(table string) error
 }
 
-func (s stepped) then(change func() error) error {
-	if err := s.step(); err != nil {
+func (s stepped) then(table string, change func() error) error {
+	if err := s.step(table); err != nil {
 		return err
 	}
 	return change()
 }
 
 func (s stepped) Insert(table, chain string, pos int, rule ...string) error {
-	return s.then(func() error { return s.commands.Insert(table, chain, pos, rule...) })
+	return s.then(table, func() error { return s.commands.Insert(table, chain, pos, rule...) })
 }
 
 func (s stepped) Replace(table, chain string, pos int, rule ...string) error {
-	return s.then(func() error { return s.commands.Replace(table, chain, pos, rule...) })
+	return s.then(table, func() error { return s.commands.Replace(table, chain, pos, rule...) })
 }
 
 func (s stepped) Append(table, chain string, rule ...string) error {
-	return s.then(func() error { return s.commands.Append(table, chain, rule...) })
+	return s.then(table, func() error { return s.commands.Append(table, chain, rule...) })
 }
 
 func (s stepped) Delete(table, chain string, rule ...string) error {
-	return s.then(func() error { return s.commands.Delete(table, chain, rule...) })
+	return s.then(table, func() error { return s.commands.Delete(table, chain, rule...) })
 }
 
 func (s stepped) DeleteById(table, chain string, id int) error {
-	return s.then(func() error { return s.commands.DeleteById(table, chain, id) })
+	return s.then(table, func() error { return s.commands.DeleteById(table, chain, id) })
 }
 
 func (s stepped) NewChain(table, chain string) error {
-	return s.then(func() error { return s.commands.NewChain(table, chain) })
+	return s.then(table, func() error { return s.commands.NewChain(table, chain) })
 }
 
 func (s stepped) ClearChain(table, chain string) error {
-	return s.then(func() error { return s.commands.ClearChain(table, chain) })
+	return s.then(table, func() error { return s.commands.ClearChain(table, chain) })
 }
 
 func (s stepped) ClearAndDeleteChain(table, chain string) error {
-	return s.then(func() error { return s.commands.ClearAndDeleteChain(table, chain) })
+	return s.then(table, func() error { return s.commands.ClearAndDeleteChain(table, chain) })
 }
 
 // openStepped opens an iptables backend that calls step before each change.
-func openStepped(t *testing.T, ctx context.Context, program string, step func() error) *iptBackend {
+func openStepped(t *testing.T, ctx context.Context, program string, step func(table string) error) *iptBackend {
 	t.Helper()
 	b := reopened(t, ctx, program)
 	for _, f := range b.families {
@@ -81,6 +81,8 @@ func TestNothingPassesBetweenTheStepsOfMending(t *testing.T) {
 			"a rule of the base firewall is deleted":  "IPT -D QBS-BASE-FORWARD 2",
 			"a rule is put into the base firewall":    "IPT -I QBS-BASE-FORWARD 4 -p tcp -j DROP",
 			"rules are put in front of ours":          "IPT -I FORWARD -p tcp -j DROP; IPT -t raw -I PREROUTING -p tcp -j DROP",
+			"a rule of the base firewall is replaced": "IPT -R QBS-BASE-FORWARD 5 -j DROP",
+			"a rule against spoofing is replaced":     "IPT -t raw -R QBS-ALLOWED 3 -m devgroup --src-group 0x2 -j DROP",
 			"a rule is put among the admissions":      "IPT -t raw -I QBS-ALLOWED 2 -p tcp -j DROP",
 			"the guard of an address is deleted":      "IPT -t raw -D QBS-SPOOF 2; IPT -t raw -A QBS-SPOOF -s 10.137.0.0/24 -j DROP",
 			"the rules for DNS are emptied":           "IPT -t nat -F; IPT -t raw -F QBS-ZONE",
@@ -97,9 +99,9 @@ func TestNothingPassesBetweenTheStepsOfMending(t *testing.T) {
 				n.run("sh", "-c", strings.ReplaceAll(command, "IPT", program))
 
 				steps := 0
-				watched := openStepped(t, ctx, program, func() error {
+				watched := openStepped(t, ctx, program, func(string) error {
 					steps++
-					n.send(n.client, n.toAll(gateway4, fmt.Sprint("a spoofer before step ", steps), []at{uplink, other})...)
+					n.send(n.client, n.toAll(other4, fmt.Sprint("a spoofer before step ", steps), []at{uplink, other})...)
 					n.send(n.client, n.toAll(client4, fmt.Sprint("an AppVM before step ", steps), []at{other})...)
 					n.send(n.server, n.toAll(resolverA, fmt.Sprint("a stranger before step ", steps), []at{appVM})...)
 					return nil
@@ -115,11 +117,34 @@ func TestNothingPassesBetweenTheStepsOfMending(t *testing.T) {
 	}
 }
 
+func TestVifsAreClosedBeforeAnythingElseIsLoaded(t *testing.T) {
+	for _, program := range []string{"iptables-nft", "iptables-legacy"} {
+		t.Run(program, func(t *testing.T) {
+			ctx := testContext(t)
+			n := newTopology(t)
+			uplink := at{n.tap("a host on the uplink", n.server), resolverA, resolverA6}
+			closed, steps := false, 0
+			b := openStepped(t, ctx, program, func(table string) error {
+				steps++
+				if closed = closed || table != "raw"; closed {
+					n.send(n.client, n.toAll(client4, fmt.Sprint("a closed vif before step ", steps), []at{uplink})...)
+					n.send(n.client, n.toAll(client6, fmt.Sprint("a closed vif before step ", steps), []at{uplink})...)
+				}
+				return nil
+			})
+			_, err := b.Ensure(ctx, []netip.Addr{virtual1, virtual6})
+			must(t, err)
+			n.admit(ctx, reopened(t, ctx, program))
+			n.mustPass(n.client, client4, client6, uplink)
+		})
+	}
+}
+
 var errKilled = errors.New("killed")
 
 // diesAfter opens a backend that makes so many changes and no more.
 func diesAfter(t *testing.T, ctx context.Context, program string, changes int) *iptBackend {
-	return openStepped(t, ctx, program, func() error {
+	return openStepped(t, ctx, program, func(string) error {
 		if changes--; changes < 0 {
 			return errKilled
 		}

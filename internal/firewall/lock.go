@@ -48,17 +48,21 @@ func lockFile(ctx context.Context, path string) (unlock func(), err error) {
 func waitForLock(ctx context.Context, file *os.File, unlock func()) (func(), error) {
 	ctx, cancel := context.WithTimeout(ctx, lockTimeout)
 	defer cancel()
-	locked := make(chan error, 1)
-	go func() { locked <- flock(file, unix.LOCK_EX) }()
+	var failure error
+	done := make(chan struct{})
+	go func() {
+		failure = flock(file, unix.LOCK_EX)
+		close(done)
+	}()
 	select {
-	case err := <-locked:
-		if err != nil {
+	case <-done:
+		if failure != nil {
 			unlock()
-			return nil, fmt.Errorf("lock %s: %w", file.Name(), err)
+			return nil, fmt.Errorf("lock %s: %w", file.Name(), failure)
 		}
 		return unlock, nil
 	case <-ctx.Done():
-		go func() { <-locked; unlock() }()
+		go func() { <-done; unlock() }()
 		return nil, fmt.Errorf("lock %s, which another program holds: %w", file.Name(), ctx.Err())
 	}
 }

@@ -49,9 +49,6 @@ func (b *nftBackend) Expel(ctx context.Context, vif string, heirs []netvm.Admiss
 // Admitted implements Gate. It leaves out what does not stand in every set that it must stand in.
 func (b *nftBackend) Admitted(ctx context.Context) ([]netvm.Admission, error) {
 	state, err := b.readGate(ctx)
-	if errors.Is(err, unix.ENOENT) {
-		return nil, nil
-	}
 	if err != nil {
 		return nil, fmt.Errorf("nftables: %w", err)
 	}
@@ -74,13 +71,14 @@ type gateSet struct {
 	v4       bool
 	byVif    bool // its keys name the vif, not the address alone
 	optional bool // of Qubes' own table: we add and remove what is ours, and leave the rest
+	missing  bool // the kernel has no such set: nothing can be taken from it, nor added
 	has      map[string]bool
 }
 
 // gateState is all of them.
 type gateState []gateSet
 
-// readGate reads all sets that say who may send from where. A set of ours that is missing is an error.
+// readGate reads all sets that say who may send from where.
 func (b *nftBackend) readGate(ctx context.Context) (gateState, error) {
 	var out gateState
 	for _, f := range b.families {
@@ -91,10 +89,11 @@ func (b *nftBackend) readGate(ctx context.Context) (gateState, error) {
 		}
 		for _, s := range sets {
 			elements, err := b.reader.elements(ctx, s.set)
-			if s.optional && errors.Is(err, unix.ENOENT) {
+			s.missing = errors.Is(err, unix.ENOENT)
+			if s.optional && s.missing {
 				continue
 			}
-			if err != nil {
+			if err != nil && !s.missing {
 				return nil, fmt.Errorf("read set %s of table %s: %w", s.set.Name, f.word, err)
 			}
 			s.has = make(map[string]bool, len(elements))
@@ -176,6 +175,9 @@ func (b *nftBackend) rearrange(ctx context.Context, should func([]netvm.Admissio
 	err = b.transact(func(c *nftables.Conn) error {
 		for _, s := range state {
 			gone, come := s.difference(is, want)
+			if s.missing && len(come) > 0 {
+				return fmt.Errorf("set %s of table %s is not loaded", s.set.Name, s.set.Table.Name)
+			}
 			wrote = wrote || len(gone)+len(come) > 0
 			if len(gone) > 0 {
 				if err := c.SetDeleteElements(s.set, gone); err != nil {

@@ -162,9 +162,9 @@ func parseArrival(p []byte) arrival {
 	const unreachable4, unreachable6 = 3, 1
 	var a arrival
 	switch {
-	case len(p) > 20 && p[0]>>4 == 4 && !(p[9] == unix.IPPROTO_ICMP && p[20] == unreachable4):
+	case len(p) > 20 && p[0]>>4 == 4 && (p[9] != unix.IPPROTO_ICMP || p[20] != unreachable4):
 		a.from, _ = netip.AddrFromSlice(p[12:16])
-	case len(p) > 40 && p[0]>>4 == 6 && !(p[6] == unix.IPPROTO_ICMPV6 && p[40] == unreachable6):
+	case len(p) > 40 && p[0]>>4 == 6 && (p[6] != unix.IPPROTO_ICMPV6 || p[40] != unreachable6):
 		a.from, _ = netip.AddrFromSlice(p[8:24])
 	default:
 		return a
@@ -204,7 +204,7 @@ func (n *topology) observe(name string, closeIt func() error, read func([]byte) 
 			}
 		}
 	}()
-	n.t.Cleanup(func() { closeIt(); <-ended })
+	n.t.Cleanup(func() { must(n.t, closeIt()); <-ended })
 	return o
 }
 

@@ -101,11 +101,7 @@ func (a *AppVM) setUplink() error {
 		if err := a.addNeighbour("eth0", own.gateway, vifMAC); err != nil {
 			return err
 		}
-		everything := netip.PrefixFrom(netip.IPv6Unspecified(), 0)
-		if own.gateway.Is4() {
-			everything = netip.PrefixFrom(netip.IPv4Unspecified(), 0)
-		}
-		if err := a.addRoute("eth0", everything, own.gateway, 0); err != nil {
+		if err := a.addDefaultRoute("eth0", own.gateway); err != nil {
 			return err
 		}
 	}

@@ -46,12 +46,12 @@ func (v *NetVM) AddCard(c Card) error {
 	if err := v.links.LinkAdd(veth); err != nil {
 		return fmt.Errorf("%s: add %s to %s of %s: %w", v.Name, c.Name(), c.PeerName, c.Peer.Name, err)
 	}
-	v.writeNodes(c)
+	v.WriteNodes(c)
 	return c.Peer.setLink(c.PeerName, true)
 }
 
-// writeNodes writes what libxl writes.
-func (v *NetVM) writeNodes(c Card) {
+// WriteNodes writes what libxl writes about a card.
+func (v *NetVM) WriteNodes(c Card) {
 	for key, value := range map[string]string{
 		"frontend": fmt.Sprintf("/local/domain/%d/device/vif/%d", c.DomID, c.DevID), "frontend-id": fmt.Sprint(c.DomID),
 		"online": "1", "state": "2", "script": "/etc/xen/scripts/vif-route-netvm", "mac": c.MAC, "ip": c.IP,
@@ -82,7 +82,7 @@ func (v *NetVM) Hotplug(ctx context.Context, command string, c Card) (string, er
 	if v.options.VifRoute == "" {
 		return "", errors.New("netvm: no vif-route-netvm was given to the lab")
 	}
-	return v.run(v.HotplugCommand(ctx, command, c))
+	return v.RunCommand(v.HotplugCommand(ctx, command, c))
 }
 
 // HotplugCommand prepares the hotplug script with the environment that Xen gives it.

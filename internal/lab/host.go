@@ -185,17 +185,18 @@ func (h *Host) Start(cmd *exec.Cmd) error {
 
 // Run runs a program in the host to its end and returns what it printed, with standard error in the error.
 func (h *Host) Run(ctx context.Context, name string, args ...string) (string, error) {
-	return h.run(h.Command(ctx, name, args...))
+	return h.RunCommand(h.Command(ctx, name, args...))
 }
 
 // RunInput is Run with something on standard input.
 func (h *Host) RunInput(ctx context.Context, input, name string, args ...string) (string, error) {
 	cmd := h.Command(ctx, name, args...)
 	cmd.Stdin = strings.NewReader(input)
-	return h.run(cmd)
+	return h.RunCommand(cmd)
 }
 
-func (h *Host) run(cmd *exec.Cmd) (string, error) {
+// RunCommand is Run of a command that was prepared by Command.
+func (h *Host) RunCommand(cmd *exec.Cmd) (string, error) {
 	var out, complaint strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &complaint
 	if err := h.Start(cmd); err != nil {

@@ -142,14 +142,14 @@ func (v *NetVM) Environ() []string {
 
 // Run runs a program in the netvm to its end and returns what it printed.
 func (v *NetVM) Run(ctx context.Context, name string, args ...string) (string, error) {
-	return v.run(v.Command(ctx, name, args...))
+	return v.RunCommand(v.Command(ctx, name, args...))
 }
 
 // RunInput is Run with something on standard input.
 func (v *NetVM) RunInput(ctx context.Context, input, name string, args ...string) (string, error) {
 	cmd := v.Command(ctx, name, args...)
 	cmd.Stdin = strings.NewReader(input)
-	return v.run(cmd)
+	return v.RunCommand(cmd)
 }
 
 // Command prepares a program to be run in the netvm, with the lab's bus as its system bus.

@@ -71,8 +71,8 @@ type Network struct {
 	servers map[netip.Addr]*Process
 }
 
-// newNetwork makes the host of a network, cabled to the netvm, with its resolvers and DHCP running.
-func newNetwork(ctx context.Context, s site, netvm *Host) (*Network, error) {
+// newNetwork makes the host of a network, cabled to the netvm.
+func newNetwork(s site, netvm *Host) (*Network, error) {
 	h, err := newHost(s.name)
 	if err != nil {
 		return nil, err
@@ -85,17 +85,36 @@ func newNetwork(ctx context.Context, s site, netvm *Host) (*Network, error) {
 	if err := n.address(); err != nil {
 		return nil, fmt.Errorf("network %s: %w", s.name, err)
 	}
-	for _, r := range s.resolvers {
-		if err := n.StartResolver(ctx, r); err != nil {
-			return nil, err
-		}
-	}
-	if s.dhcp {
-		if err := n.Announce(ctx, s.resolvers[0], s.resolvers[1]); err != nil {
-			return nil, err
-		}
-	}
 	return n, nil
+}
+
+// serve starts the network's resolvers and DHCP.
+func (n *Network) serve(ctx context.Context) error {
+	for _, r := range n.site.resolvers {
+		if err := n.StartResolver(ctx, r); err != nil {
+			return err
+		}
+	}
+	if n.site.dhcp {
+		return n.Announce(ctx, n.site.resolvers[0], n.site.resolvers[1])
+	}
+	return nil
+}
+
+// settleAt gives the netvm its addresses on a network, and a way out through it, without NetworkManager.
+func (v *NetVM) settleAt(n *Network) error {
+	for _, way := range []struct{ router, own netip.Prefix }{
+		{n.site.prefix, netip.PrefixFrom(n.site.netvm, n.site.prefix.Bits())},
+		{n.site.prefix6, netip.PrefixFrom(n.site.netvm6, n.site.prefix6.Bits())},
+	} {
+		if err := v.addAddresses(n.Device, way.own); err != nil {
+			return err
+		}
+		if err := v.addDefaultRoute(n.Device, way.router.Addr()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // address gives the router its addresses, and the way back to AppVMs: replies reach them also while the
@@ -253,6 +272,15 @@ func (h *Host) addRoute(link string, to netip.Prefix, via netip.Addr, metric int
 		return fmt.Errorf("%s: add route to %s over %s: %w", h.Name, to, link, err)
 	}
 	return nil
+}
+
+// addDefaultRoute sends everything of the gateway's family over the link to the gateway.
+func (h *Host) addDefaultRoute(link string, gateway netip.Addr) error {
+	everything := netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+	if gateway.Is4() {
+		everything = netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+	}
+	return h.addRoute(link, everything, gateway, 0)
 }
 
 func ipNet(p netip.Prefix) *net.IPNet {

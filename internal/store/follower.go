@@ -30,6 +30,7 @@ type Follower struct {
 	options Options
 	log     *slog.Logger
 	changed chan struct{}
+	pause   time.Duration // the first one
 
 	mu       sync.Mutex
 	settings Settings
@@ -42,7 +43,7 @@ func NewFollower(o Options, log *slog.Logger) *Follower {
 	if log == nil {
 		log = slog.Default()
 	}
-	return &Follower{options: o, log: log, changed: make(chan struct{}, 1)}
+	return &Follower{options: o, log: log, changed: make(chan struct{}, 1), pause: firstPause}
 }
 
 // Changed has a token when Take returns something else than before. The first comes soon in every case: after the
@@ -60,7 +61,7 @@ func (f *Follower) Take() (Settings, []string) {
 // Run follows until ctx ends, and returns nil then. Trouble with the store is a problem that Take returns, and is
 // overcome.
 func (f *Follower) Run(ctx context.Context) error {
-	options, left, pause := f.options, looks, firstPause
+	options, left, pause := f.options, looks, f.pause
 	for {
 		began := time.Now()
 		s, err := open(ctx, options)
@@ -74,11 +75,11 @@ func (f *Follower) Run(ctx context.Context) error {
 			f.read(ctx, s)
 		default:
 			options.Kind = s.Kind() // Auto has settled
-			f.log.Info("following the netvm's settings", "store", options.Kind)
+			f.log.Info("the netvm's settings come from here", "store", options.Kind)
 			f.lost(f.follow(ctx, s))
 		}
 		if time.Since(began) > steady {
-			pause = firstPause
+			pause = f.pause
 		}
 		if !wait(ctx, pause) {
 			return nil
@@ -126,7 +127,7 @@ func (f *Follower) follow(ctx context.Context, s *Store) error {
 // read takes the settings as they are now. An end of the connection is left to follow.
 func (f *Follower) read(ctx context.Context, s *Store) {
 	settings, err := s.Settings(ctx)
-	var faults Faults
+	var faults ValueErrors
 	switch {
 	case err == nil:
 		f.put(settings)
@@ -138,7 +139,7 @@ func (f *Follower) read(ctx context.Context, s *Store) {
 // lost says that the store is not there; nil is the end of ctx.
 func (f *Follower) lost(err error) {
 	if err != nil {
-		f.keep(Faults{fmt.Errorf("the store cannot be followed: %w", err)})
+		f.keep(ValueErrors{fmt.Errorf("the store cannot be followed: %w", err)})
 	}
 }
 
@@ -150,7 +151,7 @@ func (f *Follower) put(settings Settings) {
 }
 
 // keep leaves the good ones in force and says what is wrong.
-func (f *Follower) keep(faults Faults) {
+func (f *Follower) keep(faults ValueErrors) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	problems := make([]string, len(faults))
@@ -167,7 +168,7 @@ func (f *Follower) putLocked(settings Settings, problems []string) {
 		return
 	}
 	if !same {
-		f.log.Info("the store's settings", settings.attributes()...)
+		f.log.Info("the netvm's settings", settings.attributes()...)
 	}
 	f.settings, f.problems, f.said = settings, problems, true
 	select {

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -22,7 +23,12 @@ type followed struct {
 
 func follow(t *testing.T, o Options) *followed {
 	t.Helper()
-	f := &followed{NewFollower(o, slog.New(slog.NewTextHandler(io.Discard, nil))), t, make(chan error, 1)}
+	return run(t, NewFollower(o, slog.New(slog.NewTextHandler(io.Discard, nil))))
+}
+
+func run(t *testing.T, follower *Follower) *followed {
+	t.Helper()
+	f := &followed{follower, t, make(chan error, 1)}
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() { f.ended <- f.Run(ctx) }()
 	t.Cleanup(func() {
@@ -169,6 +175,41 @@ func TestAutoFindsAStoreThatIsLate(t *testing.T) {
 	f.settings(Settings{PassThrough: true})
 }
 
+func TestAutoGivesUpLookingForAStoreWhereThereIsNone(t *testing.T) {
+	o := machine(t, Auto)
+	settled := make(chan string, 1)
+	f := NewFollower(o, slog.New(slog.NewTextHandler(lines(settled), nil)))
+	f.pause = time.Microsecond
+	run(t, f).settings(Settings{})
+	select {
+	case line := <-settled:
+		if !strings.Contains(line, "store=none") {
+			t.Errorf("it has settled on another store: %s", line)
+		}
+	case <-time.After(patience):
+		t.Fatal("it does not give up")
+	}
+	asked := make(chan struct{}, 1)
+	server, err := lab.ListenUnix(o.QubesDBSocket, func(net.Conn) { asked <- struct{}{} })
+	if err != nil {
+		t.Fatal(err)
+	}
+	closeAtEnd(t, server)
+	select {
+	case <-asked:
+		t.Error("it still looks")
+	case <-time.After(20 * time.Millisecond): // by then it would have asked many times
+	}
+}
+
+// lines sends every line that is logged.
+type lines chan<- string
+
+func (l lines) Write(line []byte) (int, error) {
+	l <- string(line)
+	return len(line), nil
+}
+
 func TestAStoreThatWasAskedForAndIsNotThereIsAProblemUntilItIs(t *testing.T) {
 	for _, kind := range stores {
 		t.Run(kind.kind, func(t *testing.T) {
@@ -206,5 +247,30 @@ func TestAChangeThatMattersNotIsNoWord(t *testing.T) {
 	<-f.Changed()
 	if s, problems := f.Take(); !s.PassThrough || len(problems) > 0 {
 		t.Errorf("the first word after it is %+v, %q", s, problems)
+	}
+}
+
+func TestTheSameWordTwiceIsOneToken(t *testing.T) {
+	f := NewFollower(machine(t, None), nil)
+	bad := ValueErrors{errors.New("bad")}
+	for _, word := range []struct {
+		name  string
+		say   func()
+		token bool
+	}{
+		{"the first settings, although nothing is set", func() { f.put(Settings{}) }, true},
+		{"the same settings", func() { f.put(Settings{}) }, false},
+		{"a problem", func() { f.keep(bad) }, true},
+		{"the same problem", func() { f.keep(bad) }, false},
+		{"its end", func() { f.put(Settings{}) }, true},
+		{"other settings", func() { f.put(Settings{Harden: true}) }, true},
+	} {
+		word.say()
+		if got := len(f.Changed()) > 0; got != word.token {
+			t.Errorf("%s: a token is %t, want %t", word.name, got, word.token)
+		}
+		for len(f.Changed()) > 0 {
+			<-f.Changed()
+		}
 	}
 }

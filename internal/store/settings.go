@@ -47,25 +47,25 @@ type Mapping struct {
 	VisibleGateway netip.Addr // what it has for its gateway; the zero Addr = the store names none
 }
 
-// Faults are values of the store that make no sense, an error each.
-type Faults []error
+// ValueErrors are values of the store that make no sense, an error each.
+type ValueErrors []error
 
-func (f Faults) Error() string {
-	words := make([]string, len(f))
-	for i, err := range f {
+func (v ValueErrors) Error() string {
+	words := make([]string, len(v))
+	for i, err := range v {
 		words[i] = err.Error()
 	}
 	return strings.Join(words, "; ")
 }
 
 // Unwrap returns the faults.
-func (f Faults) Unwrap() []error { return f }
+func (v ValueErrors) Unwrap() []error { return v }
 
 // hardenService is the Qubes service that asks for strict sysctls.
 const hardenService = "harden-network-interfaces"
 
 // Settings reads the settings. Keys that are missing or empty are fine. Where values make no sense the error is
-// Faults, which names the keys and the values, and nothing is returned of the rest.
+// ValueErrors, which names the keys and the values, and nothing is returned of the rest.
 func (s *Store) Settings(ctx context.Context) (Settings, error) {
 	r := reading{Store: s}
 	var out Settings
@@ -108,7 +108,7 @@ func (s *Store) Mapping(ctx context.Context, ip netip.Addr) (Mapping, bool, erro
 // reading collects what goes wrong while several keys are read.
 type reading struct {
 	*Store
-	faults Faults
+	faults ValueErrors
 	failed error // the connection: nothing more can be read
 }
 

@@ -124,6 +124,7 @@ func TestSettings(t *testing.T) {
 			"/qubes-ip": "10.137.0.7", "/qubes-primary-dns": "10.139.1.1",
 		}, Settings{Virtual: addrs("10.139.1.1 10.139.1.2"), Gateway: addr("10.137.0.6"), PassThrough: true}},
 		{"an address alone tells of a netvm above too", QubesDB, values{"/qubes-ip": "10.137.0.7"}, Settings{PassThrough: true}},
+		{"and so does a DNS address alone", QubesDB, values{"/qubes-primary-dns": "10.139.1.1"}, Settings{PassThrough: true}},
 		{"a service flag is on when it is not empty", QubesDB, values{"/qubes-service/harden-network-interfaces": "1"}, Settings{Harden: true}},
 		{"and off when it is", QubesDB, values{"/qubes-service/harden-network-interfaces": ""}, Settings{}},
 		{"an empty value counts as missing", QubesDB, values{"/qubes-netvm-gateway6": "", "/qubes-netvm-gateway": "10.137.0.5", "/qubes-ip": ""}, Settings{Gateway: addr("10.137.0.5")}},
@@ -191,7 +192,7 @@ func TestBadValuesAreNamedWithTheirKeys(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			ctx := withPatience(t)
 			got, err := filled(ctx, t, tc.kind, values{tc.key: tc.value}).Settings(ctx)
-			var faults Faults
+			var faults ValueErrors
 			if !errors.As(err, &faults) || !strings.HasSuffix(err.Error(), tc.want) || strings.Contains(err.Error(), "\n") {
 				t.Errorf("want %s\ngot  %v", tc.want, err)
 			}

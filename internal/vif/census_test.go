@@ -97,7 +97,7 @@ func (g *gate) calls() int {
 
 type noFlows struct{}
 
-func (noFlows) PurgeAddresses(context.Context, []netip.Addr) (int, error) { return 0, nil }
+func (noFlows) PurgeAddresses(context.Context, []netip.Addr) error { return nil }
 
 // looks counts the looks of a census by what it logs.
 type looks struct {

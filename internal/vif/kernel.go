@@ -150,7 +150,8 @@ func (k *kernel) routes(l netlink.Link, fresh bool, addrs []netip.Addr, metric i
 		if slices.ContainsFunc(is, func(r netlink.Route) bool { return addressOf(r.Dst.IP) == a && r.Priority == metric }) {
 			continue
 		}
-		if err := k.RouteAdd(hostRoute(l, a, metric)); err != nil {
+		// It replaces what a device that is gone by now, or nobody knows who, has left.
+		if err := k.RouteReplace(hostRoute(l, a, metric)); err != nil {
 			return fmt.Errorf("add the route to %s with metric %d: %w", a, metric, err)
 		}
 	}

@@ -15,14 +15,11 @@ import (
 // The kernel gives a lock back when its holder ends.
 type locks struct{ path string }
 
-const (
-	// addressesByte lies behind the bytes of all vifs.
-	addressesByte = int64(maxDomID+1) * (maxDevID + 1)
-	// lockPatience is how long another program may hold a lock: an admin's hooks run under that of their vif.
-	lockPatience = 20 * time.Second
-	// lockPause is the time between two attempts: fcntl(2) waits for ever or not at all.
-	lockPause = 3 * time.Millisecond
-)
+// addressesByte lies behind the bytes of all vifs.
+const addressesByte = int64(maxDomID+1) * (maxDevID + 1)
+
+// lockPatience is how long another program may hold a lock: an admin's hooks run under that of their vif.
+const lockPatience = 20 * time.Second
 
 // errLocked says that another program holds the lock.
 var errLocked = errors.New("another program is at work on it")
@@ -57,31 +54,49 @@ func byteOf(name string) (int64, error) {
 	return int64(domID)*(maxDevID+1) + int64(devID), err
 }
 
+// wait waits in a goroutine of its own, as nothing ends a lock that waits: one that comes too late is given back at once.
 func (l locks) wait(ctx context.Context, what string, at int64) (unlock func(), err error) {
+	unlock, err = l.try(what, at)
+	if !errors.Is(err, errLocked) {
+		return unlock, err
+	}
 	ctx, cancel := context.WithTimeout(ctx, lockPatience)
 	defer cancel()
-	pause := time.NewTicker(lockPause)
-	defer pause.Stop()
-	for {
-		unlock, err := l.try(what, at)
-		if !errors.Is(err, errLocked) {
-			return unlock, err
-		}
-		select {
-		case <-ctx.Done():
-			return nil, fmt.Errorf("%w: %w", err, ctx.Err())
-		case <-pause.C:
-		}
+	type result struct {
+		unlock func()
+		err    error
+	}
+	locked := make(chan result, 1)
+	go func() {
+		unlock, err := l.lock(what, at, unix.F_OFD_SETLKW)
+		locked <- result{unlock, err}
+	}()
+	select {
+	case r := <-locked:
+		return r.unlock, r.err
+	case <-ctx.Done():
+		go func() {
+			if r := <-locked; r.err == nil {
+				r.unlock()
+			}
+		}()
+		return nil, fmt.Errorf("%w: %w", err, ctx.Err())
 	}
 }
 
-// try opens the file anew each time: a lock belongs to an open file, so that two in one process exclude each other.
 func (l locks) try(what string, at int64) (unlock func(), err error) {
+	return l.lock(what, at, unix.F_OFD_SETLK)
+}
+
+// lock opens the file anew each time: a lock belongs to an open file, so that two in one process exclude each other.
+func (l locks) lock(what string, at int64, how int) (unlock func(), err error) {
 	file, err := os.OpenFile(l.path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("lock: %w", err)
 	}
-	err = unix.FcntlFlock(file.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_WRLCK, Start: at, Len: 1})
+	for err = unix.EINTR; errors.Is(err, unix.EINTR); {
+		err = unix.FcntlFlock(file.Fd(), how, &unix.Flock_t{Type: unix.F_WRLCK, Start: at, Len: 1})
+	}
 	if err != nil {
 		if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
 			err = errLocked

@@ -31,9 +31,9 @@ type Gate interface {
 	Accelerate(ctx context.Context, devices []string) error
 }
 
-// Flows forgets every flow that one of the addresses began or answers, and returns how many.
+// Flows forgets every flow that one of the addresses began or answers.
 type Flows interface {
-	PurgeAddresses(ctx context.Context, addrs []netip.Addr) (int, error)
+	PurgeAddresses(ctx context.Context, addrs []netip.Addr) error
 }
 
 // Setup brings vifs up and takes them down, in the network namespace of the thread that opened it. Its methods may
@@ -150,11 +150,7 @@ func (s *Setup) purge(ctx context.Context, spec Spec, wanted bool) error {
 	if !wanted {
 		return nil
 	}
-	n, err := s.Flows.PurgeAddresses(ctx, spec.Addresses)
-	if n > 0 {
-		s.Log.Debug("forgot flows of former holders", "vif", spec.Name, "flows", n)
-	}
-	return err
+	return s.Flows.PurgeAddresses(ctx, spec.Addresses)
 }
 
 // claim is how the vif got its addresses.
@@ -282,7 +278,7 @@ func (s *Setup) close(ctx context.Context, name string, known []netip.Addr) erro
 	if err != nil {
 		return err
 	}
-	if _, err := s.Flows.PurgeAddresses(ctx, addrs); err != nil {
+	if err := s.Flows.PurgeAddresses(ctx, addrs); err != nil {
 		return err
 	}
 	return s.records.remove(name)

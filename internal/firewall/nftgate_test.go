@@ -1,0 +1,94 @@
+package firewall
+
+import (
+	"strings"
+	"testing"
+
+	"netvmd/internal/netvm"
+)
+
+// qubesTables are, in outline, those of Qubes' own scripts: without a word from us they drop all that a vif sends.
+const qubesTables = `
+table ip qubes {
+	set allowed { type ifname . ipv4_addr; elements = { "vif9.0" . 10.137.0.99 }; }
+	set downstream { type ipv4_addr; elements = { 10.137.0.99 }; }
+	chain antispoof {
+		type filter hook prerouting priority raw; policy accept;
+		iifname . ip saddr @allowed accept
+		iifgroup 2 counter drop
+		ip saddr @downstream counter drop
+	}
+	chain forward { type filter hook forward priority filter; policy accept; }
+	chain postrouting {
+		type nat hook postrouting priority srcnat; policy accept;
+		oifgroup 2 accept
+		masquerade
+	}
+}
+table ip6 qubes {
+	set allowed { type ifname . ipv6_addr; }
+	set downstream { type ipv6_addr; }
+	chain antispoof {
+		type filter hook prerouting priority raw; policy accept;
+		iifname . ip6 saddr @allowed accept
+		iifgroup 2 counter drop
+	}
+	chain postrouting {
+		type nat hook postrouting priority srcnat; policy accept;
+		oifgroup 2 accept
+		masquerade
+	}
+}
+`
+
+func TestQubesOwnTablesLearnOfOurVifs(t *testing.T) {
+	ctx := testContext(t)
+	n := newTopology(t)
+	n.nft(qubesTables)
+	before := n.run("nft", "-s", "list", "ruleset")
+	b, err := newNFTables(ctx, Options{Log: testLog(t)})
+	must(t, err)
+	apply(t, ctx, b, to(virtual1, resolverA), to(virtual6, resolverA6))
+	n.admit(ctx, b)
+	n.mustReach(virtual1, resolverA)
+	n.mustReach(virtual6, resolverA6)
+	set := n.run("nft", "list", "set", "ip", "qubes", "allowed")
+	for _, element := range []string{`"vif1.0" . 10.137.0.5`, `"vif9.0" . 10.137.0.99`} {
+		if !strings.Contains(set, element) {
+			t.Errorf("no %s in Qubes' own set:\n%s", element, set)
+		}
+	}
+	must(t, b.Expel(ctx, "vif1.0", nil))
+	must(t, b.Expel(ctx, "vif2.0", nil))
+	n.run("nft", "delete table ip netvmd; delete table ip6 netvmd; delete table arp netvmd")
+	if after := n.run("nft", "-s", "list", "ruleset"); after != before {
+		t.Errorf("Qubes' own tables were\n%s\nand are\n%s", before, after)
+	}
+}
+
+func TestWhatDoesNotFitIsMadeAnewAndTheAdminsRulesAndTheVifsStay(t *testing.T) {
+	for name, leftover := range map[string]string{
+		"a chain on another hook": "delete chain ip netvmd dns-guard; add chain ip netvmd dns-guard { type filter hook output priority 0; }",
+		"a set of another type":   "flush chain ip netvmd dns-refuse; delete set ip netvmd dns-unserved; add set ip netvmd dns-unserved { type mark; }",
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx := testContext(t)
+			n := newTopology(t)
+			b, err := newNFTables(ctx, Options{Log: testLog(t)})
+			must(t, err)
+			targets := []netvm.Target{to(virtual1, resolverA), unserved(virtual2)}
+			apply(t, ctx, b, targets...)
+			n.admit(ctx, b)
+			n.run("nft", "add rule ip netvmd custom-forward counter comment mine")
+			n.run("nft", leftover)
+
+			apply(t, ctx, b, targets...)
+			n.mustReach(virtual1, resolverA) // without being admitted again
+			n.mustRefuse(virtual2)
+			settled(t, ctx, b, targets...)
+			if chain := n.run("nft", "list", "chain", "ip", "netvmd", "custom-forward"); !strings.Contains(chain, "mine") {
+				t.Errorf("the admin's rule is gone:\n%s", chain)
+			}
+		})
+	}
+}
