@@ -107,8 +107,24 @@ type Options struct {
 	Lock string
 	// Known says who must be able to send from where, for the moment when rules are loaded and the kernel knows nobody
 	// any more: then they are admitted in the same step. nil = nobody is known.
-	Known func() []netvm.Admission
+	Known func() ([]netvm.Admission, error)
 	Log   *slog.Logger
+}
+
+// recall gives those who are known, and logs why they are not.
+func (o Options) recall() []netvm.Admission {
+	if o.Known == nil {
+		return nil
+	}
+	known, err := o.Known()
+	if err == nil {
+		err = checkAdmissions(known)
+	}
+	if err != nil {
+		o.Log.Warn("nobody can say which vif may send from where: vifs stay closed until each is admitted again", "error", err)
+		return nil
+	}
+	return known
 }
 
 // LockPath is that of Options.Lock below a runtime folder.

@@ -33,6 +33,7 @@ table ip6 qubes {
 		iifname . ip6 saddr @allowed accept
 		iifgroup 2 counter drop
 	}
+	chain forward { type filter hook forward priority filter; policy accept; }
 	chain postrouting {
 		type nat hook postrouting priority srcnat; policy accept;
 		oifgroup 2 accept

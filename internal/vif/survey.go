@@ -1,19 +1,14 @@
 package vif
 
 import (
-	"cmp"
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"net/netip"
 	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
-
-	"netvmd/internal/netvm"
 )
 
 // land is what the records, the kernel and the firewall say of all vifs at one moment.
@@ -34,11 +29,11 @@ type netdev struct {
 	neighbours   map[netip.Addr]string       // the permanent ones, by their Ethernet address
 }
 
-// survey looks at everything once. What it costs hardly depends on how many vifs there are but for reading their records:
-// each list is read in whole.
-func (s *Setup) survey(ctx context.Context) (*land, error) {
-	l := &land{broken: map[string]error{}, devices: map[string]*netdev{}, admitted: map[string][]netip.Addr{}}
-	if err := l.readRecords(s.records); err != nil {
+// survey looks at everything once: each list is read in whole, whatever the number of vifs.
+func (s *Setup) survey(ctx context.Context, remembered shelf) (*land, error) {
+	l := &land{devices: map[string]*netdev{}, admitted: map[string][]netip.Addr{}}
+	var err error
+	if l.records, l.broken, err = s.records.all(remembered); err != nil {
 		return nil, err
 	}
 	if err := l.readKernel(s.kernel); err != nil {
@@ -53,35 +48,6 @@ func (s *Setup) survey(ctx context.Context) (*land, error) {
 	}
 	l.settleHolders()
 	return l, nil
-}
-
-func (l *land) readRecords(records Records) error {
-	names, err := records.Names()
-	if err != nil {
-		return err
-	}
-	for _, name := range names {
-		spec, err := records.Read(name)
-		switch {
-		case errors.Is(err, fs.ErrNotExist): // it went meanwhile
-		case err != nil:
-			l.broken[name] = err
-		default:
-			l.records = append(l.records, spec)
-		}
-	}
-	slices.SortFunc(l.records, func(a, b Spec) int { return byAge(a.Name, b.Name) })
-	return nil
-}
-
-// byAge orders vifs by domain and device: of two domains, the newer has the higher number.
-func byAge(a, b string) int {
-	domA, devA, errA := ParseName(a)
-	domB, devB, errB := ParseName(b)
-	if errA != nil || errB != nil {
-		return cmp.Compare(a, b)
-	}
-	return cmp.Or(cmp.Compare(domA, domB), cmp.Compare(devA, devB))
 }
 
 // settleHolders says whose an address is: the newest domain's whose device is there.
@@ -227,17 +193,6 @@ func (l *land) drift(spec Spec) drift {
 // entitled are the addresses of a vif that belong to no newer domain.
 func (l *land) entitled(spec Spec) []netip.Addr {
 	return slices.DeleteFunc(slices.Clone(spec.Addresses), func(a netip.Addr) bool { return l.holders[a] != spec.Name })
-}
-
-// admissions are who must be able to send from where.
-func (l *land) admissions() []netvm.Admission {
-	var out []netvm.Admission
-	for _, spec := range l.records {
-		for _, a := range l.entitled(spec) {
-			out = append(out, netvm.Admission{Vif: spec.Name, Addr: a})
-		}
-	}
-	return out
 }
 
 // gone are the vifs without a device of which there is something left: a record, good or broken, or an admission.
