@@ -19,7 +19,7 @@ GOVULNCHECK   := go run golang.org/x/vuln/cmd/govulncheck@v1.9.0
 FUZZTIME ?= 10s
 IDLE     ?= 60s
 
-.PHONY: help demo test build lint bench fuzz vuln install deps check unit
+.PHONY: help demo test build lint bench fuzz xen vuln install deps check unit
 
 help: ## print this
 	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ fuzz: ## every fuzz target for FUZZTIME (10s)
 	    echo "$$p $$f"; go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$p || exit 1; \
 	  done; \
 	done
+
+xen: build ## the same programs on a real Xen, in QEMU (needs Debian; installs QEMU)
+	@internal/lab/xen/run.sh
 
 vuln: ## known vulnerabilities in what we import (asks the Go vulnerability database)
 	$(GOVULNCHECK) ./...

@@ -2,10 +2,14 @@ package firewall
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"netvmd/internal/netvm"
 )
@@ -118,5 +122,29 @@ func BenchmarkAdmission(bench *testing.B) {
 				must(bench, b.Expel(ctx, "vif7.0", nil))
 			}
 		})
+	}
+}
+
+func TestARulesetThatTookTooLongToLoadTakesNothingAway(t *testing.T) {
+	ctx := testContext(t)
+	n := newTopology(t)
+	b, err := newNFTables(ctx, Options{Log: testLog(t)})
+	must(t, err)
+	apply(t, ctx, b, to(virtual1, resolverA))
+	n.run("nft", "add rule ip netvmd custom-forward counter comment mine")
+	before := n.run("nft", "-s", "list", "ruleset")
+
+	runs := filepath.Join(t.TempDir(), "runs")
+	b.program = filepath.Join(t.TempDir(), "nft")
+	must(t, os.WriteFile(b.program, []byte("#!/bin/sh\necho run >>"+runs+"\nexec sleep 60\n"), 0o755))
+	b.patience = 200 * time.Millisecond
+	if err := b.loadText(ctx, ownText); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("%v, want the deadline's error", err)
+	}
+	if text, err := os.ReadFile(runs); err != nil || string(text) != "run\n" {
+		t.Errorf("nft ran %q, %v; want once", text, err)
+	}
+	if after := n.run("nft", "-s", "list", "ruleset"); after != before {
+		t.Errorf("the ruleset was\n%s\nand is\n%s", before, after)
 	}
 }
