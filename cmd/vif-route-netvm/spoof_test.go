@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -262,14 +263,19 @@ func TestNoPortOfTheNetvmAnswersAnAppVM(t *testing.T) {
 		s.attach(s.Work, s.Personal)
 		sockets := s.netvmSockets()
 		doors := []netip.Addr{gateway4, gateway6, s.Home.NetVM, s.Home.NetVM6}
+		var knocks sync.WaitGroup
 		for _, to := range doors {
 			for _, port := range append([]string{tcpPort}, udpPorts...) {
-				s.mustBeRefused("tcp", net.JoinHostPort(to.String(), port))
-				if port != tcpPort && port != "53" {
-					s.mustBeRefused("udp", net.JoinHostPort(to.String(), port))
+				for _, network := range []string{"tcp", "udp"} {
+					knocks.Add(1)
+					go func() {
+						defer knocks.Done()
+						s.mustBeRefused(network, net.JoinHostPort(to.String(), port))
+					}()
 				}
 			}
 		}
+		knocks.Wait()
 		s.must(s.Work.Send(s.ctx, "eth0",
 			s.datagram(s.Work, s.Work.Address, netip.MustParseAddr("255.255.255.255"), 67, "<to all>"),
 			s.datagram(s.Work, s.Work.Address, netip.MustParseAddr("224.0.0.251"), 5353, "<to all>"),
@@ -287,7 +293,7 @@ func TestNoPortOfTheNetvmAnswersAnAppVM(t *testing.T) {
 // mustBeRefused wants a port to be closed at once, without an answer.
 func (s *scene) mustBeRefused(network, address string) {
 	s.t.Helper()
-	s.must(s.Work.Go(func() error {
+	err := s.Work.Go(func() error {
 		conn, err := net.DialTimeout(network, address, 3*time.Second)
 		if err == nil {
 			defer conn.Close()
@@ -299,10 +305,13 @@ func (s *scene) mustBeRefused(network, address string) {
 			}
 		}
 		if timeout, is := err.(net.Error); err == nil || is && timeout.Timeout() {
-			s.t.Errorf("%s to %s: %v; want it refused at once", network, address, err)
+			return fmt.Errorf("%s to %s: %w; want it refused at once", network, address, err)
 		}
 		return nil
-	}))
+	})
+	if err != nil {
+		s.t.Error(err)
+	}
 }
 
 func TestAppVMsReachEachOtherOnlyWhenTheAdminOpensIt(t *testing.T) {
