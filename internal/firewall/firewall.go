@@ -83,6 +83,10 @@ type Gate interface {
 	// Admitted lists who may send from where, ordered by vif, then address; nobody, where no rules are loaded.
 	Admitted(ctx context.Context) ([]netvm.Admission, error)
 
+	// Strays lists what others made of admissions: those that stand in some of the places where they must, so that more or
+	// less passes than should.
+	Strays(ctx context.Context) ([]netvm.Admission, error)
+
 	// Accelerate lets established flows between these devices, vifs or uplinks, and those named before take the short
 	// way through the kernel's flowtable. Without flowtables it does nothing. The kernel itself forgets a device that
 	// is gone.

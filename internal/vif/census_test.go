@@ -77,6 +77,8 @@ func (g *gate) Admitted(context.Context) ([]netvm.Admission, error) {
 	return out, nil
 }
 
+func (g *gate) Strays(context.Context) ([]netvm.Admission, error) { return nil, nil }
+
 func (g *gate) set(change func()) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -9,6 +9,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"netvmd/internal/netvm"
 )
 
 // land is what the records, the kernel and the firewall say of all vifs at one moment.
@@ -17,7 +19,8 @@ type land struct {
 	broken   map[string]error   // records that cannot be read
 	devices  map[string]*netdev // those whose name is that of a vif
 	admitted map[string][]netip.Addr
-	holders  map[netip.Addr]string // the vif that an address belongs to
+	strays   map[string][]netip.Addr // admissions that others made halves of
+	holders  map[netip.Addr]string   // the vif that an address belongs to
 }
 
 // netdev is what the kernel has of one.
@@ -31,7 +34,7 @@ type netdev struct {
 
 // survey looks at everything once: each list is read in whole, whatever the number of vifs.
 func (s *Setup) survey(ctx context.Context, remembered shelf) (*land, error) {
-	l := &land{devices: map[string]*netdev{}, admitted: map[string][]netip.Addr{}}
+	l := &land{devices: map[string]*netdev{}}
 	var err error
 	if l.records, l.broken, err = s.records.all(remembered); err != nil {
 		return nil, err
@@ -39,15 +42,22 @@ func (s *Setup) survey(ctx context.Context, remembered shelf) (*land, error) {
 	if err := l.readKernel(s.kernel); err != nil {
 		return nil, err
 	}
-	admitted, err := s.Gate.Admitted(ctx)
-	if err != nil {
+	if l.admitted, err = byVif(s.Gate.Admitted(ctx)); err != nil {
 		return nil, err
 	}
-	for _, a := range admitted {
-		l.admitted[a.Vif] = append(l.admitted[a.Vif], a.Addr)
+	if l.strays, err = byVif(s.Gate.Strays(ctx)); err != nil {
+		return nil, err
 	}
 	l.settleHolders()
 	return l, nil
+}
+
+func byVif(list []netvm.Admission, err error) (map[string][]netip.Addr, error) {
+	out := map[string][]netip.Addr{}
+	for _, a := range list {
+		out[a.Vif] = append(out[a.Vif], a.Addr)
+	}
+	return out, err
 }
 
 // settleHolders says whose an address is: the newest domain's whose device is there.
@@ -163,7 +173,7 @@ func (l *land) drift(spec Spec) drift {
 			out.firewall = append(out.firewall, fmt.Sprintf("it may not send from %s", a))
 		}
 	}
-	for _, a := range admitted {
+	for _, a := range slices.Concat(admitted, l.strays[spec.Name]) {
 		if !slices.Contains(spec.Addresses, a) {
 			out.firewall = append(out.firewall, fmt.Sprintf("it may send from %s, which is not its own", a))
 		}
@@ -204,9 +214,11 @@ func (l *land) gone() []string {
 	for name := range l.broken {
 		left[name] = true
 	}
-	for name := range l.admitted {
-		_, _, err := ParseName(name)
-		left[name] = err == nil // what an admin admits by another name is his own
+	for _, admitted := range []map[string][]netip.Addr{l.admitted, l.strays} {
+		for name := range admitted {
+			_, _, err := ParseName(name)
+			left[name] = err == nil // what an admin admits by another name is his own
+		}
 	}
 	var out []string
 	for name, is := range left {
