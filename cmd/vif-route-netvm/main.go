@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"strings"
 	"syscall"
 	"time"
@@ -38,7 +39,13 @@ wanted, else 1, with one line on standard error, which is also left in the node 
 
 `
 
+// memoryLimit is what the Go runtime may take before it collects garbage at all, in bytes: a run is over before that
+// could pay, and needs some 5 MiB.
+const memoryLimit = 64 << 20
+
 func main() {
+	debug.SetGCPercent(-1)
+	debug.SetMemoryLimit(memoryLimit)
 	flags := flag.NewFlagSet("vif-route-netvm", flag.ContinueOnError)
 	flags.Usage = func() {
 		fmt.Fprint(flags.Output(), usage)
