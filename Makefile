@@ -19,7 +19,7 @@ GOVULNCHECK   := go run golang.org/x/vuln/cmd/govulncheck@v1.9.0
 FUZZTIME ?= 10s
 IDLE     ?= 60s
 
-.PHONY: help demo test build lint bench fuzz vuln install deps check unit
+.PHONY: help demo test build lint bench fuzz xen vuln install deps check unit
 
 help: ## print this
 	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,12 +49,15 @@ fuzz: ## every fuzz target for FUZZTIME (10s)
 	  done; \
 	done
 
+xen: build ## the same programs on a real Xen, in QEMU (needs Debian; installs QEMU)
+	@internal/lab/xen/run.sh
+
 vuln: ## known vulnerabilities in what we import (asks the Go vulnerability database)
 	$(GOVULNCHECK) ./...
 
 install: build ## into DESTDIR
 	install -D -m 0755 -t $(DESTDIR)/usr/bin bin/netvmd bin/netvmctl
-	install -D -m 0755 bin/vif-route-netvm $(DESTDIR)/usr/lib/netvmd/vif-route-netvm
+	install -D -m 0755 -t $(DESTDIR)/usr/lib/netvmd bin/vif-route-netvm
 	mkdir -p $(DESTDIR)/etc/xen/scripts
 	ln -sf /usr/lib/netvmd/vif-route-netvm $(DESTDIR)/etc/xen/scripts/vif-route-netvm
 	install -D -m 0644 -t $(DESTDIR)/usr/lib/systemd/system packaging/systemd/netvmd.service packaging/systemd/netvmd-firewall.service

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"time"
 
 	"github.com/google/nftables"
 
@@ -68,8 +69,9 @@ type nftBackend struct {
 	Options
 	log      *slog.Logger
 	program  string
-	families []*nftFamily // ip, ip6, arp
-	inet     []*nftFamily // ip and ip6: those that have to do with DNS
+	patience time.Duration // with one run of nft
+	families []*nftFamily  // ip, ip6, arp
+	inet     []*nftFamily  // ip and ip6: those that have to do with DNS
 	refusals refusals
 	reader   *nftReader
 	writer   *nftables.Conn // nil after an error: its socket may hold answers that nobody waits for
@@ -90,7 +92,7 @@ func newNFTables(ctx context.Context, o Options) (*nftBackend, error) {
 		newNFTFamily("ip6", nftables.TableFamilyIPv6, nftables.TypeIP6Addr),
 	}
 	b := &nftBackend{
-		Options: o, log: o.Log, program: program,
+		Options: o, log: o.Log, program: program, patience: nftTimeout,
 		refusals: refusals{log: o.Log, stuck: map[string]bool{}},
 		families: append(slices.Clone(inet), newNFTFamily("arp", nftables.TableFamilyARP, nftables.TypeIPAddr)),
 		inet:     inet,

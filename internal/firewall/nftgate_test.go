@@ -1,8 +1,15 @@
 package firewall
 
 import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"netvmd/internal/netvm"
 )
@@ -33,6 +40,7 @@ table ip6 qubes {
 		iifname . ip6 saddr @allowed accept
 		iifgroup 2 counter drop
 	}
+	chain forward { type filter hook forward priority filter; policy accept; }
 	chain postrouting {
 		type nat hook postrouting priority srcnat; policy accept;
 		oifgroup 2 accept
@@ -90,5 +98,53 @@ func TestWhatDoesNotFitIsMadeAnewAndTheAdminsRulesAndTheVifsStay(t *testing.T) {
 				t.Errorf("the admin's rule is gone:\n%s", chain)
 			}
 		})
+	}
+}
+
+// BenchmarkAdmission shows what a vif costs beside few others and beside many. Its goroutine is bound to the thread that
+// is in the namespace, which costs two switches of threads for each wait for netlink.
+func BenchmarkAdmission(bench *testing.B) {
+	ctx := context.Background()
+	newTopology(bench)
+	b, err := newNFTables(ctx, Options{Log: testLog(bench)})
+	must(bench, err)
+	_, err = b.Ensure(ctx, nil)
+	must(bench, err)
+	there := 0
+	for _, others := range []int{1, 255} {
+		for ; there < others; there++ {
+			v6 := netip.MustParseAddr(fmt.Sprintf("fd09:24ef:4179::1:%x", there))
+			must(bench, b.Admit(ctx, fmt.Sprintf("vif%d.0", 100+there), []netip.Addr{netip.AddrFrom4([4]byte{10, 137, 1, byte(there)}), v6}))
+		}
+		bench.Run(fmt.Sprintf("beside %d", others), func(bench *testing.B) {
+			for range bench.N {
+				must(bench, b.Admit(ctx, "vif7.0", []netip.Addr{client4, client6}))
+				must(bench, b.Expel(ctx, "vif7.0", nil))
+			}
+		})
+	}
+}
+
+func TestARulesetThatTookTooLongToLoadTakesNothingAway(t *testing.T) {
+	ctx := testContext(t)
+	n := newTopology(t)
+	b, err := newNFTables(ctx, Options{Log: testLog(t)})
+	must(t, err)
+	apply(t, ctx, b, to(virtual1, resolverA))
+	n.run("nft", "add rule ip netvmd custom-forward counter comment mine")
+	before := n.run("nft", "-s", "list", "ruleset")
+
+	runs := filepath.Join(t.TempDir(), "runs")
+	b.program = filepath.Join(t.TempDir(), "nft")
+	must(t, os.WriteFile(b.program, []byte("#!/bin/sh\necho run >>"+runs+"\nexec sleep 60\n"), 0o755))
+	b.patience = 200 * time.Millisecond
+	if err := b.loadText(ctx, ownText); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("%v, want the deadline's error", err)
+	}
+	if text, err := os.ReadFile(runs); err != nil || string(text) != "run\n" {
+		t.Errorf("nft ran %q, %v; want once", text, err)
+	}
+	if after := n.run("nft", "-s", "list", "ruleset"); after != before {
+		t.Errorf("the ruleset was\n%s\nand is\n%s", before, after)
 	}
 }
