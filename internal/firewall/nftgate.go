@@ -59,9 +59,6 @@ func (b *nftBackend) Strays(ctx context.Context) ([]netvm.Admission, error) {
 // admissions lists those of one kind; none, where no rules are loaded.
 func (b *nftBackend) admissions(ctx context.Context, wanted func(gateState, netvm.Admission) bool) ([]netvm.Admission, error) {
 	state, err := b.readGate(ctx)
-	if errors.Is(err, unix.ENOENT) {
-		return nil, nil
-	}
 	if err != nil {
 		return nil, fmt.Errorf("nftables: %w", err)
 	}
@@ -78,6 +75,11 @@ func (g gateState) whole(a netvm.Admission) bool {
 	return true
 }
 
+// lacks tells whether a set is missing in which an admission must stand.
+func (g gateState) lacks(a netvm.Admission) bool {
+	return slices.ContainsFunc(g, func(s gateSet) bool { return s.missing && s.key(a) != nil })
+}
+
 // gateSet is one set that says who may send from where, and what it holds.
 type gateSet struct {
 	set      *nftables.Set
@@ -91,8 +93,21 @@ type gateSet struct {
 // gateState is all of them.
 type gateState []gateSet
 
-// readGate reads all sets that say who may send from where.
+// readGate gives all sets that say who may send from where. As long as nobody committed anything, that is what was seen
+// last.
 func (b *nftBackend) readGate(ctx context.Context) (gateState, error) {
+	generation, err := b.reader.generation(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if b.gate == nil || b.gateSeen != generation {
+		b.gate, err = b.dumpGate(ctx)
+		b.gateSeen = generation
+	}
+	return b.gate, err
+}
+
+func (b *nftBackend) dumpGate(ctx context.Context) (gateState, error) {
 	var out gateState
 	for _, f := range b.families {
 		sets := []gateSet{{set: f.allowed, v4: f.v4, byVif: true}}
