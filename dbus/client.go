@@ -125,12 +125,12 @@ func decode(values map[string]godbus.Variant) (netvm.Status, error) {
 	var state string
 	var servers []string
 	var targets []target
-	var uplinks []map[string]godbus.Variant
+	var uplinks, vifs []map[string]godbus.Variant
 	var changedAt, applyTime uint64
 	for name, into := range map[string]any{
 		"Version": &s.Version, "State": &state, "Uplinks": &uplinks, "DnsSource": &s.DNSSource,
 		"DnsReason": &s.DNSReason, "DnsServers": &servers, "DnsTargets": &targets, "DnsChangedAt": &changedAt,
-		"DnsApplyTime": &applyTime, "Backend": &s.Backend, "Problems": &s.Problems,
+		"DnsApplyTime": &applyTime, "Backend": &s.Backend, "Vifs": &vifs, "Problems": &s.Problems,
 	} {
 		if err := take(values, name, into); err != nil {
 			return s, err
@@ -165,6 +165,13 @@ func decode(values map[string]godbus.Variant) (netvm.Status, error) {
 			return s, fmt.Errorf("property Uplinks: %w", err)
 		}
 		s.Uplinks = append(s.Uplinks, up)
+	}
+	for _, v := range vifs {
+		vif, err := decodeVif(v)
+		if err != nil {
+			return s, fmt.Errorf("property Vifs: %w", err)
+		}
+		s.Vifs = append(s.Vifs, vif)
 	}
 	return s, nil
 }

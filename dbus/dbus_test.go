@@ -90,6 +90,13 @@ func sample() netvm.Status {
 		DNSSource: "networkmanager", DNSReason: "because", DNSServers: []netvm.Resolver{{Addr: a("192.0.2.53")}},
 		DNSTargets: []netvm.Target{{Virtual: a("10.139.1.1"), Resolver: netvm.Resolver{Addr: a("192.0.2.53")}}, {Virtual: a("fd00::1")}},
 		ChangedAt:  time.UnixMicro(1_700_000_000_123_456), ApplyTime: 314 * time.Microsecond, Backend: "nftables",
+		Vifs: []netvm.Vif{
+			{Name: "vif4.0", DomID: 4, Addresses: []netip.Addr{a("10.137.0.11"), a("fd00::b")}, MAC: "00:16:3e:5e:6c:01",
+				Visible: a("192.168.0.2"), VisibleGateway: a("192.168.0.1"), Gateway: a("10.137.0.6"), Gateway6: a("fd00::6"),
+				Metric: 32748, State: netvm.VifUp, Since: time.UnixMicro(1_700_000_000_000_000)},
+			{Name: "vif5.0", DomID: 5, Addresses: []netip.Addr{a("10.137.0.12")}, MAC: "00:16:3e:5e:6c:02",
+				Gateway: a("10.137.0.6"), Metric: 32747, State: netvm.VifDegraded, Since: time.UnixMicro(1_700_000_001_000_000)},
+		},
 		Problems: []string{"one"}, Statistics: netvm.Statistics{Applies: 3, Coalesced: 2, Restored: 1},
 	}
 }
@@ -179,6 +186,55 @@ func TestOneSignalForASnapshotWithTheChangedPropertiesOnly(t *testing.T) {
 	}
 }
 
+func TestVifsThatComeAndGoAreSignalledByName(t *testing.T) {
+	vif := func(name string, since int64) netvm.Vif { return netvm.Vif{Name: name, Since: time.UnixMicro(since)} }
+	for _, tc := range []struct {
+		what        string
+		before, now []netvm.Vif
+		want        []string
+	}{
+		{"one comes", nil, []netvm.Vif{vif("vif4.0", 1)}, []string{"VifAdded vif4.0"}},
+		{"one goes and another stays", []netvm.Vif{vif("vif4.0", 1), vif("vif5.0", 2)}, []netvm.Vif{vif("vif5.0", 2)}, []string{"VifRemoved vif4.0"}},
+		{"one comes again under its name", []netvm.Vif{vif("vif4.0", 1)}, []netvm.Vif{vif("vif4.0", 7)},
+			[]string{"VifRemoved vif4.0", "VifAdded vif4.0"}},
+		{"one is degraded", []netvm.Vif{vif("vif4.0", 1)}, []netvm.Vif{{Name: "vif4.0", Since: time.UnixMicro(1), State: netvm.VifDegraded}}, nil},
+	} {
+		t.Run(tc.what, func(t *testing.T) {
+			status, ctx, s, c := shown(t)
+			statuses, err := c.Watch(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			status.Vifs = tc.before
+			s.Publish(status)
+			eventually(t, statuses, "the vifs before", func(s netvm.Status) bool { return cmp.Equal(s.Vifs, tc.before, sameAddr) })
+			signals := make(chan *godbus.Signal, 16)
+			c.conn.Signal(signals)
+			if err := c.conn.AddMatchSignalContext(ctx, godbus.WithMatchObjectPath(Path), godbus.WithMatchInterface(Interface)); err != nil {
+				t.Fatal(err)
+			}
+			status.Vifs = tc.now
+			s.Publish(status)
+			eventually(t, statuses, "the vifs after", func(s netvm.Status) bool { return cmp.Equal(s.Vifs, tc.now, sameAddr) })
+			status.DNSTargets = nil // whose signal ends the story
+			s.Publish(status)
+			var got []string
+			for sig := range signals {
+				name := sig.Name[strings.LastIndex(sig.Name, ".")+1:]
+				if name == "DnsTargetsChanged" {
+					break
+				}
+				if name != "PropertiesChanged" && sig.Path == Path {
+					got = append(got, fmt.Sprintf("%s %v", name, sig.Body[0]))
+				}
+			}
+			if !slices.Equal(got, tc.want) {
+				t.Errorf("got %q, want %q", got, tc.want)
+			}
+		})
+	}
+}
+
 func TestServiceAndClientLiveThroughARestartOfTheirPeers(t *testing.T) {
 	dir := t.TempDir()
 	stop := startBus(t, dir)
@@ -264,6 +320,7 @@ func TestDecodeNamesWhatIsWrong(t *testing.T) {
 		"State":        godbus.MakeVariant([]string{"online"}),
 		"DnsChangedAt": godbus.MakeVariant("now"),
 		"Uplinks":      godbus.MakeVariant([]map[string]godbus.Variant{{}}),
+		"Vifs":         godbus.MakeVariant([]map[string]godbus.Variant{{"name": godbus.MakeVariant("vif4.0")}}),
 	} {
 		values := encode(sample())
 		values[name] = bad

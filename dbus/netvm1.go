@@ -23,6 +23,8 @@ const (
 	properties        = "org.freedesktop.DBus.Properties"
 	propertiesChanged = "PropertiesChanged"
 	targetsChanged    = "DnsTargetsChanged"
+	vifAdded          = "VifAdded"
+	vifRemoved        = "VifRemoved"
 )
 
 // Contract is the introspection XML that the service answers with.
@@ -68,6 +70,7 @@ func encode(s netvm.Status) map[string]godbus.Variant {
 		"DnsChangedAt": godbus.MakeVariant(micros(s.ChangedAt)),
 		"DnsApplyTime": godbus.MakeVariant(uint64(s.ApplyTime.Microseconds())),
 		"Backend":      godbus.MakeVariant(s.Backend),
+		"Vifs":         godbus.MakeVariant(encodeVifs(s.Vifs)),
 		"Problems":     godbus.MakeVariant(problems),
 	}
 }

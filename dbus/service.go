@@ -91,7 +91,8 @@ func (s *Service) serve(ctx context.Context) error {
 		return err
 	}
 	defer func() { _ = conn.Close() }() // the connection is broken, or we are leaving
-	face := &face{service: s, shown: encode(s.latest())}
+	latest := s.latest()
+	face := &face{service: s, shown: encode(latest), vifs: latest.Vifs}
 	if err := face.export(conn); err != nil {
 		return err
 	}
@@ -149,6 +150,7 @@ type face struct {
 
 	mu    sync.Mutex
 	shown map[string]godbus.Variant // never changed once set
+	vifs  []netvm.Vif               // as shown
 }
 
 func (f *face) export(conn *godbus.Conn) error {
@@ -170,8 +172,8 @@ func (f *face) export(conn *godbus.Conn) error {
 func (f *face) show(conn *godbus.Conn, status netvm.Status) error {
 	now := encode(status)
 	f.mu.Lock()
-	before := f.shown
-	f.shown = now
+	before, vifsBefore := f.shown, f.vifs
+	f.shown, f.vifs = now, status.Vifs
 	f.mu.Unlock()
 	changed := map[string]godbus.Variant{}
 	for name, v := range now {
@@ -185,12 +187,29 @@ func (f *face) show(conn *godbus.Conn, status netvm.Status) error {
 	if err := conn.Emit(Path, properties+"."+propertiesChanged, Interface, changed, []string{}); err != nil {
 		return fmt.Errorf("emit %s: %w", propertiesChanged, err)
 	}
-	targets, ok := changed["DnsTargets"]
-	if !ok {
-		return nil
+	if targets, ok := changed["DnsTargets"]; ok {
+		if err := emit(conn, targetsChanged, targets.Value()); err != nil {
+			return err
+		}
 	}
-	if err := conn.Emit(Path, Interface+"."+targetsChanged, targets.Value()); err != nil {
-		return fmt.Errorf("emit %s: %w", targetsChanged, err)
+	went, came := movedVifs(vifsBefore, status.Vifs)
+	for _, name := range went {
+		if err := emit(conn, vifRemoved, name); err != nil {
+			return err
+		}
+	}
+	for _, name := range came {
+		if err := emit(conn, vifAdded, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// emit sends a signal of our own interface.
+func emit(conn *godbus.Conn, signal string, value any) error {
+	if err := conn.Emit(Path, Interface+"."+signal, value); err != nil {
+		return fmt.Errorf("emit %s: %w", signal, err)
 	}
 	return nil
 }

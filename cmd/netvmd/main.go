@@ -20,6 +20,8 @@ import (
 	"netvmd/internal/engine"
 	"netvmd/internal/firewall"
 	"netvmd/internal/hooks"
+	"netvmd/internal/parts"
+	"netvmd/internal/store"
 	"netvmd/internal/vif"
 	"netvmd/nmhook"
 )
@@ -81,7 +83,13 @@ func run(path string, log *slog.Logger) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 
-	rules, err := firewall.New(ctx, firewall.Options{Kind: string(conf.Firewall.Backend), Log: log})
+	setup, done, err := parts.Setup(ctx, conf, conf.DNS.VirtualOr(nil), log)
+	if err != nil {
+		return err
+	}
+	defer done()
+	vifs := vif.NewCensus(setup)
+	rules, err := parts.Firewall(ctx, conf, log)
 	if err != nil {
 		return err
 	}
@@ -95,39 +103,44 @@ func run(path string, log *slog.Logger) error {
 	units := hooks.NewUnits(ctx, log)
 	units.Configure(conf.Hooks.TryRestartUnits, conf.Hooks.TryReloadUnits)
 	service := dbus.NewService(log)
+	toolstack := store.NewFollower(parts.StoreOptions(conf), log)
+
+	all, ctx := errgroup.WithContext(ctx)
+	all.Go(func() error { return own.Run(ctx) })
+	all.Go(func() error { return uplinks.Run(ctx) })
+	all.Go(func() error { return service.Run(ctx) })
+	all.Go(func() error { return toolstack.Run(ctx) })
+	// Without the store's first word the engine would decide about virtual addresses that are not this netvm's.
+	select {
+	case <-ctx.Done():
+		return all.Wait()
+	case <-toolstack.Changed():
+	}
+	current := &settings{conf: conf, store: toolstack, vifs: vifs}
 	daemon := engine.New(engine.Parts{
 		Version:    version,
 		Uplinks:    uplinks,
 		Own:        own,
+		Vifs:       vifs,
 		Firewall:   rules,
 		Flows:      flows,
 		Publisher:  service,
 		Dependants: units,
 		SecondLook: firewall.AnswerGrace,
 		Log:        log,
-	}, settings(conf))
+	}, current.merged())
 
-	all, ctx := errgroup.WithContext(ctx)
 	all.Go(func() error { return rules.Watch(ctx, daemon.Drifted) })
-	all.Go(func() error { return own.Run(ctx) })
-	all.Go(func() error { return uplinks.Run(ctx) })
-	all.Go(func() error { return service.Run(ctx) })
 	all.Go(func() error { return daemon.Run(ctx) })
+	vifs.Configure(current.onlyWarn())
+	all.Go(func() error { return vifs.Run(ctx) })
 	all.Go(func() error { return supervised(ctx, daemon, log) })
-	all.Go(func() error { return reloads(ctx, path, conf, daemon, units, log) })
+	all.Go(func() error { return current.follow(ctx, daemon) })
+	all.Go(func() error { return reloads(ctx, path, current, daemon, units, log) })
 	log.Info("started", "version", version, "backend", rules.Name())
 	err = all.Wait()
 	log.Info("stopped; the kernel's rules stay")
 	return err
-}
-
-func settings(c config.Config) engine.Settings {
-	return engine.Settings{
-		Virtual:  c.DNS.VirtualOr(nil),
-		Servers:  c.DNS.Servers,
-		Source:   string(c.DNS.Source),
-		OnlyWarn: c.Firewall.OnDrift == config.Warn,
-	}
 }
 
 // newLog writes an event a line to standard error. The journal has the time already.

@@ -55,7 +55,8 @@ func supervised(ctx context.Context, e *engine.Engine, log *slog.Logger) error {
 }
 
 // reloads reads the configuration again at every SIGHUP. One that is wrong changes nothing.
-func reloads(ctx context.Context, path string, started config.Config, e *engine.Engine, units *hooks.Units, log *slog.Logger) error {
+func reloads(ctx context.Context, path string, current *settings, e *engine.Engine, units *hooks.Units, log *slog.Logger) error {
+	started := current.conf
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP)
 	defer signal.Stop(hangups)
@@ -71,16 +72,19 @@ func reloads(ctx context.Context, path string, started config.Config, e *engine.
 			log.Error("the configuration is not used; the one before stays in force", "err", err)
 		} else {
 			for key, same := range map[string]bool{
-				"runtime_dir":      conf.RuntimeDir == started.RuntimeDir,
-				"dns.resolv_conf":  conf.DNS.ResolvConf == started.DNS.ResolvConf,
-				"firewall.backend": conf.Firewall.Backend == started.Firewall.Backend,
+				"runtime_dir":        conf.RuntimeDir == started.RuntimeDir,
+				"dns.resolv_conf":    conf.DNS.ResolvConf == started.DNS.ResolvConf,
+				"firewall.backend":   conf.Firewall.Backend == started.Firewall.Backend,
+				"firewall.base":      conf.Firewall.Base == started.Firewall.Base,
+				"firewall.flowtable": conf.Firewall.Flowtable == started.Firewall.Flowtable,
+				"store":              conf.Store == started.Store,
 			} {
 				if !same {
 					log.Warn("this key counts at the next start only", "key", key)
 				}
 			}
 			units.Configure(conf.Hooks.TryRestartUnits, conf.Hooks.TryReloadUnits)
-			e.Configure(settings(conf))
+			current.reload(e, conf)
 			log.Info("the configuration was read again")
 		}
 		notify(log, daemon.SdNotifyReady)

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"netvmd/internal/config"
+	"netvmd/internal/parts"
 	"netvmd/internal/store/xenstore"
 	"netvmd/internal/vif"
 )
@@ -131,16 +132,16 @@ func online(ctx context.Context, conf config.Config, name, path string, log *slo
 		return err
 	}
 	defer nodes.Close()
-	netvm, err := openNetVM(ctx, conf)
+	settings, forget, err := parts.Settings(ctx, conf)
 	if err != nil {
 		return err
 	}
-	defer netvm.close()
-	spec, err := vif.ReadSpec(ctx, name, path, nodes, xenstore.ErrNoEntry, netvm.settings)
+	defer forget()
+	spec, err := vif.ReadSpec(ctx, name, path, nodes, xenstore.ErrNoEntry, settings)
 	if err != nil {
 		return err
 	}
-	setup, done, err := openSetup(ctx, conf, netvm.settings.Virtual, log)
+	setup, done, err := parts.Setup(ctx, conf, settings.Virtual, log)
 	if err != nil {
 		return err
 	}
@@ -156,7 +157,7 @@ func offline(ctx context.Context, conf config.Config, name string, log *slog.Log
 	if _, _, err := vif.ParseName(name); err != nil {
 		return err
 	}
-	setup, done, err := openSetup(ctx, conf, nil, log)
+	setup, done, err := parts.Setup(ctx, conf, nil, log)
 	if err != nil {
 		return err
 	}

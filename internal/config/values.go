@@ -127,7 +127,7 @@ func (c Config) checkAddresses() (toml.Key, error) {
 	if slices.Contains(c.DNS.Servers, netip.Addr{}) {
 		return toml.Key{"dns", "servers"}, errors.New(`"" is no address`)
 	}
-	if a := c.Vif.Gateway; a.IsValid() && !(a.Is4() && a.IsGlobalUnicast()) {
+	if a := c.Vif.Gateway; a.IsValid() && (!a.Is4() || !a.IsGlobalUnicast()) {
 		return toml.Key{"vif", "gateway"}, fmt.Errorf("%s cannot be the vifs' gateway: a unicast IPv4 address is needed", a)
 	}
 	if a := c.Vif.Gateway6; a.IsValid() && !isGateway6(a) {

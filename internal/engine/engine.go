@@ -26,13 +26,23 @@ type OwnAddresses interface {
 	Take() []netip.Addr
 }
 
+// Vifs follows the vifs and what is wrong with them, a sentence each. Look hints that rules may have been lost, and with
+// them who may send from where; it must not block.
+type Vifs interface {
+	Changed() <-chan struct{}
+	Take() (vifs []netvm.Vif, problems []string)
+	Look()
+}
+
 // Firewall brings the kernel to the wanted targets. Apply and Check return what was, or is, different; nothing
-// different = nothing written. Loaded tells whether rules of ours, of whatever age, are in the kernel.
+// different = nothing written. Loaded tells whether rules of ours, of whatever age, are in the kernel. Accelerate lets
+// established flows over these devices take a short way, where there is one.
 type Firewall interface {
 	Name() string
 	Loaded(ctx context.Context) (bool, error)
 	Apply(ctx context.Context, targets []netvm.Target) (changes []string, err error)
 	Check(ctx context.Context, targets []netvm.Target) (differences []string, err error)
+	Accelerate(ctx context.Context, devices []string) error
 }
 
 // Flows forgets established flows to resolvers that are no target any more: PurgeDead those that no answer can
@@ -49,12 +59,14 @@ type Publisher interface{ Publish(netvm.Status) }
 // Dependants are told that the targets changed; it must not block.
 type Dependants interface{ TargetsChanged() }
 
-// Settings is the part of the configuration that may change while the daemon runs.
+// Settings are what the configuration and the store say, and may change while the daemon runs.
 type Settings struct {
-	Virtual  []netip.Addr
-	Servers  []netip.Addr
-	Source   string
-	OnlyWarn bool // say what others changed in our rules, and leave it
+	Virtual     []netip.Addr
+	Servers     []netip.Addr
+	Source      string
+	PassThrough bool     // this netvm's uplink is served by another netvm
+	OnlyWarn    bool     // say what others changed in our rules, and leave it
+	Problems    []string // what is wrong with the settings themselves, to be published
 }
 
 // Parts is what an engine is made of; all are needed.
@@ -62,6 +74,7 @@ type Parts struct {
 	Version    string
 	Uplinks    Uplinks
 	Own        OwnAddresses
+	Vifs       Vifs
 	Firewall   Firewall
 	Flows      Flows
 	Publisher  Publisher
@@ -94,6 +107,10 @@ type Engine struct {
 	seen    bool // a first view is in
 	own     []netip.Addr
 	seenOwn bool // so are the own addresses
+
+	vifs        []netvm.Vif
+	vifProblems []string
+	fast        []string // the uplinks' devices that were accelerated
 
 	decision   plan.Decision
 	applied    []netvm.Target // what the kernel was last brought to; nil before the first time

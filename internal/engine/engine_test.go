@@ -49,6 +49,7 @@ type kernel struct {
 	loaded  bool
 	targets []netvm.Target
 	broken  error
+	devices []string
 	log     []string // every write and purge, as text
 	written chan struct{}
 	hold    chan struct{} // when not nil, Apply waits for it
@@ -110,6 +111,13 @@ func (k *kernel) Check(_ context.Context, targets []netvm.Target) ([]string, err
 	return nil, nil
 }
 
+func (k *kernel) Accelerate(_ context.Context, devices []string) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.devices = devices
+	return nil
+}
+
 func (k *kernel) PurgeDead(_ context.Context, targets []netvm.Target) (int, error) {
 	return k.purge("dead", targets)
 }
@@ -140,9 +148,34 @@ func (d *dependants) TargetsChanged() {
 	d.n++
 }
 
+// census is a fake of the vifs.
+type census struct {
+	*source[[]netvm.Vif]
+	looks chan struct{}
+}
+
+func (c census) Take() ([]netvm.Vif, []string) {
+	vifs := c.source.Take()
+	var problems []string
+	for _, v := range vifs {
+		if v.State == netvm.VifDegraded {
+			problems = append(problems, v.Name+" is degraded")
+		}
+	}
+	return vifs, problems
+}
+
+func (c census) Look() {
+	select {
+	case c.looks <- struct{}{}:
+	default:
+	}
+}
+
 type bench struct {
 	*Engine
 	t       *testing.T
+	vifs    census
 	uplinks *source[netvm.View]
 	own     *source[[]netip.Addr]
 	kernel  *kernel
@@ -154,11 +187,11 @@ var settings = Settings{Virtual: []netip.Addr{netip.MustParseAddr("10.139.1.1"),
 
 func start(t *testing.T, s Settings, change func(*bench)) *bench {
 	b := &bench{
-		t: t, uplinks: newSource[netvm.View](), own: newSource[[]netip.Addr](),
+		t: t, vifs: census{newSource[[]netvm.Vif](), make(chan struct{}, 1)}, uplinks: newSource[netvm.View](), own: newSource[[]netip.Addr](),
 		kernel: &kernel{written: make(chan struct{}, 1)}, told: &dependants{}, status: make(chan netvm.Status, 1000),
 	}
 	b.Engine = New(Parts{
-		Version: "test", Uplinks: b.uplinks, Own: b.own, Firewall: b.kernel, Flows: b.kernel,
+		Version: "test", Uplinks: b.uplinks, Own: b.own, Vifs: b.vifs, Firewall: b.kernel, Flows: b.kernel,
 		Publisher: statuses{b.status}, Dependants: b.told, SecondLook: time.Millisecond,
 		Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
 	}, s)
@@ -367,6 +400,25 @@ func TestNewSettingsAreAppliedAtOnce(t *testing.T) {
 	s.Servers = []netip.Addr{netip.MustParseAddr("203.0.113.1")}
 	b.Configure(s)
 	b.targets("10.139.1.1>203.0.113.1")
+}
+
+func TestBehindAnotherNetvmItsVirtualAddressesAreResolvers(t *testing.T) {
+	b := start(t, settings, nil)
+	b.uplinks.put(view("10.139.1.1", "10.139.1.2"))
+	b.targets(refused)
+	s := settings
+	s.PassThrough = true
+	b.Configure(s)
+	b.targets("10.139.1.1>10.139.1.1 10.139.1.2>10.139.1.2")
+}
+
+func TestProblemsOfTheSettingsArePublished(t *testing.T) {
+	s := settings
+	s.Problems = []string{"the store is gone"}
+	b := start(t, s, nil)
+	b.until("the problem", func(st netvm.Status) bool { return slices.Equal(st.Problems, s.Problems) })
+	b.Configure(settings)
+	b.until("no problem", func(st netvm.Status) bool { return len(st.Problems) == 0 })
 }
 
 func TestOwnAddressIsNoTarget(t *testing.T) {

@@ -37,6 +37,10 @@ func (e *Engine) Run(ctx context.Context) error {
 		if e.seen && e.seenOwn { // before that, a decision would be one for a netvm without an uplink
 			e.decide()
 			e.apply(ctx, c)
+			e.accelerate(ctx, c.drift)
+		}
+		if c.drift {
+			e.Vifs.Look() // once the rules are back, into which they must be admitted
 		}
 	}
 }
@@ -63,6 +67,10 @@ func (e *Engine) wait(ctx context.Context) (cause, bool) {
 		case <-ctx.Done():
 			return c, false
 		case <-e.pings:
+			continue
+		case <-e.Vifs.Changed(): // nothing of the targets depends on them
+			e.vifs, e.vifProblems = e.Vifs.Take()
+			e.publish()
 			continue
 		case <-e.retry.C:
 			c.arrived = time.Now()
@@ -131,11 +139,12 @@ func (e *Engine) takeDrift(c *cause, who string) {
 func (e *Engine) decide() {
 	before := e.decision
 	e.decision = plan.Decide(plan.Inputs{
-		View:       e.view,
-		Virtual:    e.now.Virtual,
-		Configured: e.now.Servers,
-		Source:     e.now.Source,
-		Own:        e.own,
+		View:        e.view,
+		Virtual:     e.now.Virtual,
+		Configured:  e.now.Servers,
+		Source:      e.now.Source,
+		Own:         e.own,
+		PassThrough: e.now.PassThrough,
 	})
 	for _, d := range e.decision.Dropped {
 		if !slices.Contains(before.Dropped, d) {
@@ -192,6 +201,25 @@ func (e *Engine) apply(ctx context.Context, c cause) {
 	e.purge.follow(wanted)
 	e.logTargets(c, changes)
 	e.Dependants.TargetsChanged()
+}
+
+// accelerate lets established flows over the uplinks take the short way. Rules that were loaded anew know no devices.
+func (e *Engine) accelerate(ctx context.Context, again bool) {
+	var devices []string
+	for _, u := range e.view.Uplinks {
+		if u.Interface != "" {
+			devices = append(devices, u.Interface)
+		}
+	}
+	if !again && slices.Equal(devices, e.fast) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, kernelDeadline)
+	defer cancel()
+	if err := e.Firewall.Accelerate(ctx, devices); err != nil {
+		e.Log.Warn("established flows over the uplinks take the long way", "interfaces", devices, "err", err)
+	}
+	e.fast = devices
 }
 
 // look says what others changed, without mending it: firewall.on_drift = "warn".

@@ -42,13 +42,14 @@ func (e *Engine) snapshot() netvm.Status {
 		ChangedAt:  e.changedAt,
 		ApplyTime:  e.applyTime,
 		Backend:    e.Firewall.Name(),
+		Vifs:       e.vifs,
 		Problems:   e.problems(),
 		Statistics: e.statistics,
 	}
 }
 
 func (e *Engine) problems() []string {
-	out := slices.Concat(e.view.Faults, e.decision.Problems)
+	out := slices.Concat(e.now.Problems, e.view.Faults, e.decision.Problems, e.vifProblems)
 	if e.failure != "" {
 		out = append(out, "The kernel does not take our rules: "+e.failure+". The rules before stay in force.")
 	}

@@ -3,6 +3,8 @@ package firewall
 import (
 	"context"
 	"fmt"
+	"io"
+	"log/slog"
 	"net/netip"
 	"path/filepath"
 	"regexp"
@@ -62,7 +64,7 @@ func (n *topology) toAll(from netip.Addr, name string, places []at) []packet {
 }
 
 func TestAVifSendsFromItsOwnAddressesAlone(t *testing.T) {
-	overBackends(t, func(t *testing.T, ctx context.Context, n *topology, b Backend) {
+	overBackends(t, func(t *testing.T, _ context.Context, n *topology, b Backend) {
 		n.openEverything(b)
 		places := n.places()
 		n.mustPass(n.client, client4, client6, places...)
@@ -108,7 +110,7 @@ func (n *topology) spoofed(b Backend) int {
 }
 
 func TestNobodySpeaksAsARouterOrANeighbour(t *testing.T) {
-	overBackends(t, func(t *testing.T, ctx context.Context, n *topology, b Backend) {
+	overBackends(t, func(t *testing.T, _ context.Context, n *topology, b Backend) {
 		n.openEverything(b)
 		socket := n.listen("the netvm", n.router)
 		before := n.run("ip", "-6", "neigh") + n.run("ip", "-6", "route")
@@ -133,7 +135,7 @@ func sameLines(a, b string) bool {
 }
 
 func TestNobodyElseSendsFromTheAddressOfAnAppVM(t *testing.T) {
-	overBackends(t, func(t *testing.T, ctx context.Context, n *topology, b Backend) {
+	overBackends(t, func(_ *testing.T, _ context.Context, n *topology, b Backend) {
 		n.openEverything(b)
 		socket := n.listen("a socket of the netvm", n.router)
 		places := []at{{socket, uplink4, uplink6}, {n.tap("the other AppVM", n.other), other4, other6}}
@@ -203,7 +205,7 @@ func admitted(t *testing.T, ctx context.Context, b Backend, want ...netvm.Admiss
 }
 
 func TestWhatNoVifCanHaveIsAnError(t *testing.T) {
-	overBackends(t, func(t *testing.T, ctx context.Context, n *topology, b Backend) {
+	overBackends(t, func(t *testing.T, ctx context.Context, _ *topology, b Backend) {
 		before, err := b.Admitted(ctx)
 		must(t, err)
 		for _, vif := range []string{"", "vif+", "+", "!", "vif1.0 -j ACCEPT", "a/b", "vif1.0\n", "--wait", "abcdefghijklmnop"} {
@@ -228,7 +230,7 @@ func TestWhatNoVifCanHaveIsAnError(t *testing.T) {
 }
 
 func TestNobodyIsAdmittedWhereNothingIsLoaded(t *testing.T) {
-	overEmptyKernels(t, Options{}, func(t *testing.T, ctx context.Context, n *topology, b Backend) {
+	overEmptyKernels(t, Options{}, func(t *testing.T, ctx context.Context, _ *topology, b Backend) {
 		if err := b.Admit(ctx, "vif1.0", []netip.Addr{client4}); err == nil {
 			t.Error("vif1.0 was admitted, and nothing tells who was not")
 		}
@@ -289,4 +291,30 @@ func (n *topology) inThread(result chan<- error, do func() error) {
 		err = do()
 	}
 	result <- err
+}
+
+// BenchmarkAdmit admits a new vif with an address of each family and expels it, beside others.
+func BenchmarkAdmit(bench *testing.B) {
+	for name, open := range backends {
+		for _, others := range []int{1, 255} {
+			bench.Run(fmt.Sprintf("%s/%d others", name, others), func(bench *testing.B) {
+				ctx := context.Background()
+				newTopology(bench)
+				b, err := open(ctx, Options{Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
+				must(bench, err)
+				_, err = b.Ensure(ctx, nil)
+				must(bench, err)
+				for i := range others {
+					must(bench, b.Admit(ctx, fmt.Sprintf("vif%d.0", 100+i), []netip.Addr{
+						netip.AddrFrom4([4]byte{10, 137, 9, byte(i)}), netip.MustParseAddr(fmt.Sprintf("fd09::9:%x", i)),
+					}))
+				}
+				bench.ResetTimer()
+				for range bench.N {
+					must(bench, b.Admit(ctx, "vif1.0", []netip.Addr{client4, client6}))
+					must(bench, b.Expel(ctx, "vif1.0", nil))
+				}
+			})
+		}
+	}
 }

@@ -12,7 +12,7 @@ import (
 )
 
 func TestNoPortOfTheNetvmAnswersAnAppVM(t *testing.T) {
-	overBackends(t, func(t *testing.T, ctx context.Context, n *topology, b Backend) {
+	overBackends(t, func(t *testing.T, _ context.Context, n *topology, b Backend) {
 		listener, err := net.Listen("tcp", ":4444")
 		must(t, err)
 		defer listener.Close()
@@ -52,7 +52,7 @@ func (n *topology) knock(network string, to netip.AddrPort) (string, error) {
 }
 
 func TestNoPortOfTheNetvmAnswersTheUplink(t *testing.T) {
-	overBackends(t, func(t *testing.T, ctx context.Context, n *topology, b Backend) {
+	overBackends(t, func(_ *testing.T, _ context.Context, n *topology, b Backend) {
 		socket := at{n.listen("a socket of the netvm", n.router), uplink4, uplink6}
 		for _, from := range []netip.Addr{resolverA, resolverA6} {
 			n.send(n.server, n.toAll(from, "the uplink", []at{socket})...)
@@ -102,18 +102,21 @@ func (n *topology) damageBase(b Backend, chain string) {
 }
 
 func TestAStrangerDoesNotReachAnAppVMThroughTheNetvm(t *testing.T) {
-	overBackends(t, func(t *testing.T, ctx context.Context, n *topology, b Backend) {
+	overBackends(t, func(_ *testing.T, _ context.Context, n *topology, b Backend) {
 		appVM := at{n.tap("the AppVM", n.client), client4, client6}
-		for _, from := range []netip.Addr{resolverA, resolverA6, netip.MustParseAddr("203.0.113.9"), netip.MustParseAddr("2001:db8:9::9")} {
-			n.send(n.server, n.toAll(from, "a stranger", []at{appVM})...)
+		uplink := at{n.tap("a host on the uplink", n.server), resolverA, resolverA6}
+		elsewhere := at{uplink.observer, netip.MustParseAddr("203.0.113.9"), netip.MustParseAddr("2001:db8:9::9")}
+		for _, from := range []netip.Addr{resolverA, resolverA6, netip.MustParseAddr("203.0.113.7"), netip.MustParseAddr("2001:db8:9::7")} {
+			n.send(n.server, n.toAll(from, "a stranger", []at{appVM, elsewhere})...)
 		}
+		n.mustPass(n.client, client4, client6, uplink)
 		n.allow(b, customForward)
 		n.mustPass(n.server, resolverA, resolverA6, appVM)
 	})
 }
 
 func TestWhatGoesOutHasTheAddressOfTheUplink(t *testing.T) {
-	overBackends(t, func(t *testing.T, ctx context.Context, n *topology, b Backend) {
+	overBackends(t, func(t *testing.T, _ context.Context, n *topology, b Backend) {
 		outside := n.tap("a host on the uplink", n.server)
 		other := n.tap("the other AppVM", n.other)
 		n.allow(b, customForward)
@@ -209,7 +212,7 @@ func TestEnsureKeepsTheTargets(t *testing.T) {
 }
 
 func TestEnsureOfWhatIsNoVirtualAddressChangesNothing(t *testing.T) {
-	overEmptyKernels(t, Options{}, func(t *testing.T, ctx context.Context, n *topology, b Backend) {
+	overEmptyKernels(t, Options{}, func(t *testing.T, ctx context.Context, _ *topology, b Backend) {
 		for name, virtual := range map[string][]netip.Addr{
 			"an address twice": {virtual1, virtual1}, "no address": {{}}, "an address of one link": {netip.MustParseAddr("fe80::1%up0")},
 		} {
@@ -224,14 +227,14 @@ func TestEnsureOfWhatIsNoVirtualAddressChangesNothing(t *testing.T) {
 }
 
 func TestWithoutABaseTheNetvmIsOpenAndVifsAreCheckedAllTheSame(t *testing.T) {
-	overEmptyKernels(t, Options{Base: never}, func(t *testing.T, ctx context.Context, n *topology, b Backend) {
+	overEmptyKernels(t, Options{Base: never}, func(_ *testing.T, ctx context.Context, n *topology, b Backend) {
 		n.admit(ctx, b)
-		n.mustBeOpen(b)
+		n.mustBeOpen()
 	})
 }
 
 // mustBeOpen wants that no base firewall stands, and that vifs are checked.
-func (n *topology) mustBeOpen(b Backend) {
+func (n *topology) mustBeOpen() {
 	n.t.Helper()
 	places := []at{
 		{n.listen("a socket of the netvm", n.router), gateway4, gateway6},
@@ -254,7 +257,7 @@ func TestTheBaseStandsAsideForThatOfQubes(t *testing.T) {
 	overEmptyKernels(t, Options{}, func(t *testing.T, ctx context.Context, n *topology, b Backend) {
 		n.nft(qubesOwn)
 		n.admit(ctx, b)
-		n.mustBeOpen(b)
+		n.mustBeOpen()
 		settled(t, ctx, b)
 	})
 }
@@ -264,7 +267,7 @@ func TestTheBaseComesAndGoesWithThatOfQubes(t *testing.T) {
 		n.admit(ctx, b)
 		n.nft(qubesOwn)
 		apply(t, ctx, b)
-		n.mustBeOpen(b)
+		n.mustBeOpen()
 		settled(t, ctx, b)
 		n.nft("delete table ip qubes\ndelete table ip6 qubes\n")
 		apply(t, ctx, b)
@@ -288,7 +291,7 @@ func TestQubesScriptsOfTheIptablesTimesKeepTheirChain(t *testing.T) {
 			b, err := newIPTables(ctx, program, Options{Log: testLog(t)})
 			must(t, err)
 			n.admit(ctx, b)
-			n.mustBeOpen(b)
+			n.mustBeOpen()
 			settled(t, ctx, b)
 			if rules := n.run(program, "-S", "QBS-FORWARD"); !strings.Contains(rules, "theirs") {
 				t.Errorf("their chain is now\n%s", rules)
@@ -300,6 +303,21 @@ func TestQubesScriptsOfTheIptablesTimesKeepTheirChain(t *testing.T) {
 			if rules := n.run(program, "-S", "FORWARD"); !strings.Contains(rules, "-j QBS-BASE-FORWARD") || !strings.Contains(rules, "-j QBS-FORWARD") {
 				t.Errorf("FORWARD is now\n%s", rules)
 			}
+		})
+	}
+}
+
+func TestWhatIsLeftOfABaseIsSweptAway(t *testing.T) {
+	for _, program := range []string{"iptables-nft", "iptables-legacy"} {
+		t.Run(program, func(t *testing.T) {
+			ctx := testContext(t)
+			n := newTopology(t)
+			b, err := newIPTables(ctx, program, Options{Base: never, Log: testLog(t)})
+			must(t, err)
+			n.admit(ctx, b)
+			n.run(program, "-N", chainBaseInput)
+			t.Log(apply(t, ctx, b))
+			settled(t, ctx, b)
 		})
 	}
 }

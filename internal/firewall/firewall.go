@@ -49,6 +49,15 @@ type Backend interface {
 	// Check says what Apply would change, and changes nothing.
 	Check(ctx context.Context, targets []netvm.Target) (differences []string, err error)
 
+	// Faults says what of the rules is missing or damaged, which Ensure would mend, and changes nothing.
+	Faults(ctx context.Context) (faults []string, err error)
+
+	// Targets says where the kernel leads queries now, ordered by virtual address.
+	Targets(ctx context.Context) ([]netvm.Target, error)
+
+	// Counters lists what was dropped and refused since the rules were loaded, in the order of the rules.
+	Counters(ctx context.Context) ([]Counter, error)
+
 	// Watch calls hint whenever somebody may have changed our objects, with the name and pid of the process where the
 	// kernel tells it, else with "". A hint may be idle: one comes at the start, when the watch stands, and our own
 	// changes cause some too. Watch returns nil when ctx ends.
@@ -74,10 +83,22 @@ type Gate interface {
 	// Admitted lists who may send from where, ordered by vif, then address; nobody, where no rules are loaded.
 	Admitted(ctx context.Context) ([]netvm.Admission, error)
 
+	// Strays lists what others made of admissions: those that stand in some of the places where they must, so that more or
+	// less passes than should.
+	Strays(ctx context.Context) ([]netvm.Admission, error)
+
 	// Accelerate lets established flows between these devices, vifs or uplinks, and those named before take the short
 	// way through the kernel's flowtable. Without flowtables it does nothing. The kernel itself forgets a device that
 	// is gone.
 	Accelerate(ctx context.Context, devices []string) error
+}
+
+// Counter counts the packets that met one of our rules.
+type Counter struct {
+	Table   string `json:"table"` // as the backend's own tool names it, such as "ip netvmd" or "ip raw"
+	Name    string `json:"name"`  // of the counter or, with iptables, of the chain with the rule
+	Packets uint64 `json:"packets"`
+	Bytes   uint64 `json:"bytes"`
 }
 
 // Options say what New makes. Empty words mean "auto".
@@ -88,7 +109,26 @@ type Options struct {
 	// Lock is a file that is locked while a ruleset is loaded, so that the daemon, netvmctl and many hotplug programs
 	// do not load at the same time; "" = no lock.
 	Lock string
-	Log  *slog.Logger
+	// Known says who must be able to send from where, for the moment when rules are loaded and the kernel knows nobody
+	// any more: then they are admitted in the same step. nil = nobody is known.
+	Known func() ([]netvm.Admission, error)
+	Log   *slog.Logger
+}
+
+// recall gives those who are known, and logs why they are not.
+func (o Options) recall() []netvm.Admission {
+	if o.Known == nil {
+		return nil
+	}
+	known, err := o.Known()
+	if err == nil {
+		err = checkAdmissions(known)
+	}
+	if err != nil {
+		o.Log.Warn("nobody can say which vif may send from where: vifs stay closed until each is admitted again", "error", err)
+		return nil
+	}
+	return known
 }
 
 // LockPath is that of Options.Lock below a runtime folder.

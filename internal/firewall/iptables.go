@@ -54,7 +54,8 @@ type iptBackend struct {
 	families []*iptFamily // IPv4, and IPv6 if the kernel speaks it
 	base     string       // auto, always or never
 	lock     string       // a file; "" = none
-	nft      *nftReader   // sees what others have in nftables
+	recall   func() []netvm.Admission
+	nft      *nftReader // sees what others have in nftables
 	refusals refusals
 }
 
@@ -67,7 +68,7 @@ func newIPTables(ctx context.Context, program string, o Options) (*iptBackend, e
 		return nil, fmt.Errorf("iptables: %w: install the package iptables", err)
 	}
 	b := &iptBackend{
-		log: o.Log, base: cmp.Or(o.Base, KindAuto), lock: o.Lock, nft: &nftReader{},
+		log: o.Log, base: cmp.Or(o.Base, KindAuto), lock: o.Lock, recall: o.recall, nft: &nftReader{},
 		refusals: refusals{log: o.Log, stuck: map[string]bool{}},
 	}
 	version, err := runProgram(ctx, path, "--version")
@@ -133,31 +134,45 @@ func (b *iptBackend) Check(ctx context.Context, targets []netvm.Target) ([]strin
 	if err != nil {
 		return nil, err
 	}
-	limited, err := b.refusals.limited()
-	if err != nil {
-		return nil, fmt.Errorf("iptables: %w", err)
+	out, states, err := b.faults(ctx)
+	for _, s := range states {
+		out = append(out, describeDifferences(s.table, want.family(s.v4))...)
 	}
-	var out []string
-	for _, path := range limited {
-		out = append(out, path+" limits how many queries are refused")
-	}
-	// Whoever holds the lock may be half through a change, which is no difference to report.
-	unlock, err := lockFile(ctx, b.lock)
+	return out, err
+}
+
+// Faults implements Backend.
+func (b *iptBackend) Faults(ctx context.Context) ([]string, error) {
+	out, _, err := b.faults(ctx)
+	return out, err
+}
+
+func (b *iptBackend) faults(ctx context.Context) ([]string, []*iptState, error) {
+	out, err := b.refusals.limited()
 	if err != nil {
-		return nil, fmt.Errorf("iptables: %w", err)
+		return nil, nil, fmt.Errorf("iptables: %w", err)
+	}
+	states, unlock, err := b.readLocked(ctx)
+	if err != nil {
+		return nil, nil, err
 	}
 	defer unlock()
-	states, err := b.read(ctx)
-	if err != nil {
-		return nil, err
-	}
 	for _, s := range states {
 		if s.fault != "" {
 			out = append(out, s.fault)
 		}
-		out = append(out, describeDifferences(s.table, want.family(s.v4))...)
 	}
-	return out, nil
+	return out, states, nil
+}
+
+// Targets implements Backend.
+func (b *iptBackend) Targets(ctx context.Context) ([]netvm.Target, error) {
+	states, err := b.read(ctx)
+	var out []netvm.Target
+	for _, s := range states {
+		out = append(out, s.table.targets()...)
+	}
+	return out, err
 }
 
 // wanted checks the targets and gives the table that they ask for.
@@ -225,6 +240,21 @@ type iptState struct {
 	fault    string // what is wrong with the rules; "" when they are ours, whole
 }
 
+// readLocked gives the state of each family, which changes by our programs' hands no more until it is unlocked: whoever
+// had the lock may have been half through a change.
+func (b *iptBackend) readLocked(ctx context.Context) ([]*iptState, func(), error) {
+	unlock, err := lockFile(ctx, b.lock)
+	if err != nil {
+		return nil, nil, fmt.Errorf("iptables: %w", err)
+	}
+	states, err := b.read(ctx)
+	if err != nil {
+		unlock()
+		return nil, nil, err
+	}
+	return states, unlock, nil
+}
+
 // read gives the state of each family.
 func (b *iptBackend) read(ctx context.Context) ([]*iptState, error) {
 	var out []*iptState
@@ -276,7 +306,7 @@ func (s *iptState) findFault() string {
 			return fmt.Sprintf("chain %s was left over", alt.spare(live))
 		}
 	}
-	return s.findBaseFault()
+	return s.findRemains()
 }
 
 // wantedChains are the chains that no change of targets touches, each after those that it jumps to.
@@ -284,19 +314,11 @@ func (s *iptState) wantedChains() []staticChain {
 	return append(s.spoofChains(s.admitted, s.rules["raw"][chainSpoof]), s.static(s.base)...)
 }
 
-// findBaseFault looks for what the base firewall needs, and for what is left of it when it is not wanted.
-func (s *iptState) findBaseFault() string {
-	if !s.base {
-		for _, c := range s.baseChains() {
-			if s.rules[c.table][c.name] != nil {
-				return fmt.Sprintf("chain %s was left over", c.name)
-			}
-		}
-		return ""
-	}
-	for _, c := range customChains {
-		if s.rules[c.table][c.name] == nil {
-			return fmt.Sprintf("chain %s is missing", c.name)
+// findRemains looks for what is left of a base firewall that is not wanted.
+func (s *iptState) findRemains() string {
+	for _, c := range s.baseChains() {
+		if !s.base && s.rules[c.table][c.name] != nil {
+			return fmt.Sprintf("chain %s was left over", c.name)
 		}
 	}
 	return ""

@@ -42,9 +42,9 @@ func hooks(base bool) []hook {
 		{"nat", "POSTROUTING", nil},
 	}
 	if base {
-		for i, h := range out {
-			if to := baseChainOf(h); to != "" {
-				out[i].jumps = append(h.jumps, "-j "+to)
+		for i := range out {
+			if to := baseChainOf(out[i]); to != "" {
+				out[i].jumps = append(out[i].jumps, "-j "+to)
 			}
 		}
 	}

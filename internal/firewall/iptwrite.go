@@ -10,15 +10,11 @@ import (
 
 // bring brings the kernel to our rules, and to the targets that the caller wants of each family, told what there is.
 func (b *iptBackend) bring(ctx context.Context, targetsFor func(s *iptState, all table) table) ([]string, error) {
-	unlock, err := lockFile(ctx, b.lock)
-	if err != nil {
-		return nil, fmt.Errorf("iptables: %w", err)
-	}
-	defer unlock()
-	states, err := b.read(ctx)
+	states, unlock, err := b.readLocked(ctx)
 	if err != nil {
 		return nil, err
 	}
+	defer unlock()
 	all, want := table{}, table{}
 	for _, s := range states {
 		maps.Copy(all, s.table)
@@ -28,6 +24,9 @@ func (b *iptBackend) bring(ctx context.Context, targetsFor func(s *iptState, all
 	for _, s := range states {
 		mine := targetsFor(s, all)
 		if s.fault != "" {
+			if len(s.admitted) == 0 { // the kernel knows nobody any more
+				s.admitted = admissionsOf(s.v4, b.recall())
+			}
 			changes = append(changes, "ruleset loaded: "+s.fault)
 		}
 		more := describeChanges(s.table, mine)

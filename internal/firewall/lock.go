@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lockTimeout bounds the wait for the lock file. Loading a whole ruleset with iptables takes some 60 processes, less
-// than a second; a hotplug script has 40 s (libxl's LIBXL_HOTPLUG_TIMEOUT) in all.
+// lockTimeout bounds the wait for the lock file. Loading a whole ruleset with iptables takes some 140 processes, about
+// half a second; a hotplug script has 40 s (libxl's LIBXL_HOTPLUG_TIMEOUT) in all.
 const lockTimeout = 15 * time.Second
 
 // lockFile locks a file for this process alone (flock) and waits for whoever holds it, until ctx ends or lockTimeout
@@ -48,17 +48,21 @@ func lockFile(ctx context.Context, path string) (unlock func(), err error) {
 func waitForLock(ctx context.Context, file *os.File, unlock func()) (func(), error) {
 	ctx, cancel := context.WithTimeout(ctx, lockTimeout)
 	defer cancel()
-	locked := make(chan error, 1)
-	go func() { locked <- flock(file, unix.LOCK_EX) }()
+	var failure error
+	done := make(chan struct{})
+	go func() {
+		failure = flock(file, unix.LOCK_EX)
+		close(done)
+	}()
 	select {
-	case err := <-locked:
-		if err != nil {
+	case <-done:
+		if failure != nil {
 			unlock()
-			return nil, fmt.Errorf("lock %s: %w", file.Name(), err)
+			return nil, fmt.Errorf("lock %s: %w", file.Name(), failure)
 		}
 		return unlock, nil
 	case <-ctx.Done():
-		go func() { <-locked; unlock() }()
+		go func() { <-done; unlock() }()
 		return nil, fmt.Errorf("lock %s, which another program holds: %w", file.Name(), ctx.Err())
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"time"
 
 	"github.com/google/nftables"
 
@@ -68,8 +69,9 @@ type nftBackend struct {
 	Options
 	log      *slog.Logger
 	program  string
-	families []*nftFamily // ip, ip6, arp
-	inet     []*nftFamily // ip and ip6: those that have to do with DNS
+	patience time.Duration // with one run of nft
+	families []*nftFamily  // ip, ip6, arp
+	inet     []*nftFamily  // ip and ip6: those that have to do with DNS
 	refusals refusals
 	reader   *nftReader
 	writer   *nftables.Conn // nil after an error: its socket may hold answers that nobody waits for
@@ -90,7 +92,7 @@ func newNFTables(ctx context.Context, o Options) (*nftBackend, error) {
 		newNFTFamily("ip6", nftables.TableFamilyIPv6, nftables.TypeIP6Addr),
 	}
 	b := &nftBackend{
-		Options: o, log: o.Log, program: program,
+		Options: o, log: o.Log, program: program, patience: nftTimeout,
 		refusals: refusals{log: o.Log, stuck: map[string]bool{}},
 		families: append(slices.Clone(inet), newNFTFamily("arp", nftables.TableFamilyARP, nftables.TypeIPAddr)),
 		inet:     inet,
@@ -138,22 +140,41 @@ func (b *nftBackend) Check(ctx context.Context, targets []netvm.Target) ([]strin
 	if err != nil {
 		return nil, fmt.Errorf("nftables: %w", err)
 	}
-	limited, err := b.refusals.limited()
+	out, state, err := b.faults(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("nftables: %w", err)
+		return nil, err
 	}
-	var out []string
-	for _, path := range limited {
-		out = append(out, path+" limits how many queries are refused")
+	return append(out, describeDifferences(state.table, want)...), nil
+}
+
+// Faults implements Backend.
+func (b *nftBackend) Faults(ctx context.Context) ([]string, error) {
+	out, _, err := b.faults(ctx)
+	return out, err
+}
+
+func (b *nftBackend) faults(ctx context.Context) ([]string, *nftState, error) {
+	out, err := b.refusals.limited()
+	if err != nil {
+		return nil, nil, fmt.Errorf("nftables: %w", err)
 	}
 	state, err := b.read(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if state.fault != "" {
 		out = append(out, state.fault)
 	}
-	return append(out, describeDifferences(state.table, want)...), nil
+	return out, state, nil
+}
+
+// Targets implements Backend.
+func (b *nftBackend) Targets(ctx context.Context) ([]netvm.Target, error) {
+	state, err := b.read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return state.table.targets(), nil
 }
 
 // replaceElements writes the difference, over both families, in one transaction.

@@ -1,6 +1,7 @@
 package firewall
 
 import (
+	"cmp"
 	"context"
 	_ "embed"
 	"errors"
@@ -26,8 +27,9 @@ var (
 	flowtableText string
 )
 
-// nftTimeout bounds one run of nft; it takes some 15 ms on a quiet machine.
-const nftTimeout = 10 * time.Second
+// nftTimeout bounds one run of nft. It takes some 15 ms on a quiet machine; but the first load of a ruleset makes the
+// kernel load two dozen modules, which took more than 10 s in a driver domain without hardware virtualisation.
+const nftTimeout = 20 * time.Second
 
 // flowtableProbe is a transaction that is only checked: it passes where the kernel has flowtables.
 const flowtableProbe = "table ip netvmd-probe { flowtable probe { hook ingress priority filter\n}\n}\n"
@@ -55,17 +57,22 @@ func (b *nftBackend) rulesetTexts(ctx context.Context) (texts []string, err erro
 	return []string{plain + flowtableText, plain}, nil
 }
 
-// wantsBase tells whether the base chains are ours to fill: in "auto" they are, unless Qubes' own table has them.
+// wantsBase tells whether the base chains are ours to fill: in "auto" they are, unless Qubes' own tables have them.
 func (b *nftBackend) wantsBase(ctx context.Context) (bool, error) {
 	if b.Base == always || b.Base == never {
 		return b.Base == always, nil
 	}
-	_, err := b.reader.get(ctx, unix.NFPROTO_IPV4, unix.NFT_MSG_GETCHAIN, false,
-		attrString(unix.NFTA_CHAIN_TABLE, qubesTable), attrString(unix.NFTA_CHAIN_NAME, "forward"))
-	if err != nil && !errors.Is(err, unix.ENOENT) {
-		return false, fmt.Errorf("nftables: look for the chains of Qubes' own: %w", err)
+	for _, f := range b.inet {
+		_, err := b.reader.get(ctx, byte(f.table.Family), unix.NFT_MSG_GETCHAIN, false,
+			attrString(unix.NFTA_CHAIN_TABLE, qubesTable), attrString(unix.NFTA_CHAIN_NAME, "forward"))
+		if errors.Is(err, unix.ENOENT) {
+			return true, nil
+		}
+		if err != nil {
+			return false, fmt.Errorf("nftables: look for the chains of Qubes' own: %w", err)
+		}
 	}
-	return err != nil, nil
+	return false, nil
 }
 
 // loadable picks the first text that this kernel takes: the one with flowtables, if it has them. A kernel loads the
@@ -128,10 +135,19 @@ func (b *nftBackend) load(ctx context.Context, wantOf func(is table) table) ([]s
 		return nil, err
 	}
 	rules := b.loadable(ctx, texts)
-	if err := b.loadText(ctx, rules+b.brokenSealsText()+elementsText(b.inet, want)); err != nil {
+	if err := b.loadText(ctx, rules+b.brokenSealsText()+elementsText(b.inet, want)+b.admissionsText(b.lost(ctx))); err != nil {
 		return nil, fmt.Errorf("nftables: load the ruleset: %w", err)
 	}
 	return append([]string{"ruleset loaded: " + state.fault}, changes...), b.writeSeals(ctx, rules)
+}
+
+// lost are who must be admitted again because the kernel knows nobody any more.
+func (b *nftBackend) lost(ctx context.Context) []netvm.Admission {
+	// What cannot be read is lost too.
+	if admitted, err := b.Admitted(ctx); err == nil && len(admitted) > 0 {
+		return nil
+	}
+	return b.recall()
 }
 
 // loadText loads rules onto whatever is there. What an older version or somebody else left may contradict ours: then
@@ -139,8 +155,9 @@ func (b *nftBackend) load(ctx context.Context, wantOf func(is table) table) ([]s
 // survive the former and not the latter.
 func (b *nftBackend) loadText(ctx context.Context, text string) error {
 	err := b.runNFT(ctx, text)
-	if err == nil {
-		return nil
+	// One that had not the time to load is no reason to take anything away.
+	if err == nil || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+		return err
 	}
 	admitted, again := b.Admitted(ctx)
 	if again != nil {
@@ -194,13 +211,14 @@ func (b *nftBackend) clearingText(ctx context.Context) (string, error) {
 }
 
 func (b *nftBackend) runNFT(ctx context.Context, text string, options ...string) error {
-	ctx, cancel := context.WithTimeout(ctx, nftTimeout)
+	ctx, cancel := context.WithTimeout(ctx, b.patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, b.program, append(options, "-f", "-")...)
 	cmd.Stdin = strings.NewReader(text)
 	cmd.WaitDelay = time.Second
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("%s -f -: %w: %s", b.program, err, strings.TrimSpace(string(out)))
+		// A program that was killed says nothing of why; the context does.
+		return fmt.Errorf("%s -f -: %w: %s", b.program, cmp.Or(ctx.Err(), err), strings.TrimSpace(string(out)))
 	}
 	return nil
 }

@@ -138,7 +138,7 @@ type observer struct {
 	seen chan arrival
 }
 
-// tap observes every frame that comes to the eth0 of a namespace.
+// tap observes every packet that comes to the eth0 of a namespace, but for ICMP's errors: these quote what was sent.
 func (n *topology) tap(name string, ns netns.NsHandle) *observer {
 	n.t.Helper()
 	var file *os.File
@@ -153,16 +153,24 @@ func (n *topology) tap(name string, ns netns.NsHandle) *observer {
 	})
 	return n.observe(name, file.Close, func(buffer []byte) (arrival, error) {
 		size, err := file.Read(buffer)
-		packet := buffer[:size]
-		a := arrival{token: string(tokens.Find(packet))}
-		switch {
-		case size >= 20 && packet[0]>>4 == 4:
-			a.from, _ = netip.AddrFromSlice(packet[12:16])
-		case size >= 40 && packet[0]>>4 == 6:
-			a.from, _ = netip.AddrFromSlice(packet[8:24])
-		}
-		return a, err
+		return parseArrival(buffer[:size]), err
 	})
+}
+
+// parseArrival finds sender and token of a packet; there is no token in what is of no concern.
+func parseArrival(p []byte) arrival {
+	const unreachable4, unreachable6 = 3, 1
+	var a arrival
+	switch {
+	case len(p) > 20 && p[0]>>4 == 4 && (p[9] != unix.IPPROTO_ICMP || p[20] != unreachable4):
+		a.from, _ = netip.AddrFromSlice(p[12:16])
+	case len(p) > 40 && p[0]>>4 == 6 && (p[6] != unix.IPPROTO_ICMPV6 || p[40] != unreachable6):
+		a.from, _ = netip.AddrFromSlice(p[8:24])
+	default:
+		return a
+	}
+	a.token = string(tokens.Find(p))
+	return a
 }
 
 // listen observes what a UDP socket of a namespace, bound to all its addresses, gets.
@@ -196,7 +204,7 @@ func (n *topology) observe(name string, closeIt func() error, read func([]byte) 
 			}
 		}
 	}()
-	n.t.Cleanup(func() { closeIt(); <-ended })
+	n.t.Cleanup(func() { must(n.t, closeIt()); <-ended })
 	return o
 }
 

@@ -41,6 +41,26 @@ func TestRulesThatAreWrittenAreRead(t *testing.T) {
 	}
 }
 
+func TestOnlyRulesOfOurFormAdmit(t *testing.T) {
+	good := []netvm.Admission{{Vif: "vif1.0", Addr: client4}, {Vif: "vif2.0", Addr: other6}}
+	got := parseAdmissions([]string{
+		"-s 10.137.0.5/32 -i vif1.0 -j RETURN",
+		"-s 10.137.0.5/32 -i vif9.0 -j RETURN",    // an address belongs to one vif
+		"-s 10.137.0.0/24 -i vif3.0 -j RETURN",    // a network
+		"-s 10.137.0.7/32 -i vif+ -j RETURN",      // all vifs
+		"-s 10.137.0.8/32 -o vif3.0 -j RETURN",    // the wrong direction
+		"-s 10.137.0.9/32 -i vif3.0 -j ACCEPT",    // another verdict
+		"-s 10.137.0.10/32 ! -i vif3.0 -j RETURN", // the opposite
+		"-s ::1/128 -i lo -j RETURN",              // no AppVM's
+		"-i vif3.0 -j RETURN",
+		"-s fd09:24ef:4179::a89:6/128 -i vif2.0 -j RETURN",
+		"-j DROP",
+	})
+	if !slices.Equal(got, good) {
+		t.Errorf("read %v, want %v", got, good)
+	}
+}
+
 func TestWhatIptablesSaveDoesNotPrintIsAnError(t *testing.T) {
 	for name, text := range map[string]string{
 		"a rule before any table":    "-A PREROUTING -j ACCEPT\n",
@@ -59,13 +79,33 @@ func FuzzParseSave(f *testing.F) {
 	f.Add("# Generated\n*nat\n:PREROUTING ACCEPT [0:0]\n:PR-QBS - [0:0]\n:QBS-DNS-A - [0:0]\n-A PR-QBS -j QBS-DNS-A\n" +
 		"-A QBS-DNS-A -d 10.139.1.1/32 -p udp -m udp --dport 53 -j DNAT --to-destination 192.0.2.1\nCOMMIT\n")
 	f.Add("*raw\n:QBS-ZONE-A - [0:0]\n-A QBS-ZONE-A -d fd09::1/128 -p udp -m udp --dport 53 -j CT --zone-orig 65535\n")
+	f.Add("*raw\n:QBS-ALLOWED - [0:0]\n-A QBS-ALLOWED -s fd09::5/128 -i vif1.0 -j RETURN\n-A QBS-ALLOWED -j DROP\nCOMMIT\n")
+	f.Add("*raw\n[3:180] -A QBS-ALLOWED -j DROP\n[0:0] -A QBS-SPOOF -s fd09::5/128 -j DROP\nCOMMIT\n")
 	f.Fuzz(func(t *testing.T, text string) {
+		for _, c := range parseCounters("ip", text) {
+			if !strings.Contains(text, c.Name) {
+				t.Errorf("counter %q is not of the text", c.Name)
+			}
+		}
 		rules, err := parseSave(text)
 		if err != nil {
 			return
 		}
 		for _, chains := range rules {
 			for _, chain := range chains {
+				admitted := parseAdmissions(chain)
+				for _, a := range admitted {
+					if err := checkAdmission(a); err != nil {
+						t.Error(err)
+					}
+				}
+				var written []string
+				for _, a := range admitted {
+					written = append(written, allowRule(a))
+				}
+				if again := parseAdmissions(written); !slices.Equal(again, admitted) {
+					t.Errorf("%v was read, written, and read as %v", admitted, again)
+				}
 				got := parseTargets(chain, chain)
 				again := parseTargets(renderNAT(got), nil)
 				for v, e := range again {

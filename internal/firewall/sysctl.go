@@ -24,8 +24,17 @@ type refusals struct {
 	stuck map[string]bool
 }
 
-// limited lists the files that still hold a limit. A missing file is that of a family that the kernel has not.
+// limited says which files still hold a limit.
 func (r *refusals) limited() ([]string, error) {
+	paths, err := r.limits()
+	for i, path := range paths {
+		paths[i] = path + " limits how many queries are refused"
+	}
+	return paths, err
+}
+
+// limits lists the files that still hold a limit. A missing file is that of a family that the kernel has not.
+func (r *refusals) limits() ([]string, error) {
 	var out []string
 	for _, path := range icmpLimits {
 		text, err := os.ReadFile(path)
@@ -44,7 +53,7 @@ func (r *refusals) limited() ([]string, error) {
 
 // lift sets the limits to 0, which means none. A read-only /proc/sys is no reason to leave DNS as it is: it is logged.
 func (r *refusals) lift() ([]string, error) {
-	paths, err := r.limited()
+	paths, err := r.limits()
 	if err != nil {
 		return nil, err
 	}

@@ -60,6 +60,21 @@ func wanted(targets []netvm.Target) (table, error) {
 	return want, nil
 }
 
+// targets says where the virtual addresses lead. The kernel does not tell for which device a resolver was announced.
+func (t table) targets() []netvm.Target {
+	var out []netvm.Target
+	for _, v4 := range []bool{true, false} {
+		for _, v := range t.sorted(v4) {
+			target := netvm.Target{Virtual: v}
+			if e := t[v]; !e.refused {
+				target.Resolver.Addr = e.resolver
+			}
+			out = append(out, target)
+		}
+	}
+	return out
+}
+
 // refusing is the table in which none of these virtual addresses has a resolver.
 func refusing(virtual []netip.Addr) (table, error) {
 	targets := make([]netvm.Target, len(virtual))

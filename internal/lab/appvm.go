@@ -44,7 +44,8 @@ type AppVM struct {
 	Card     Card
 	Vif      string // the netvm's end of its card
 	Address  netip.Addr
-	Address6 netip.Addr
+	Address6 netip.Addr // the zero Addr = none
+	Gateway  netip.Addr
 }
 
 // newAppVM makes an AppVM, not attached yet.
@@ -54,7 +55,7 @@ func newAppVM(p appPlan, netvm *NetVM) (*AppVM, error) {
 		return nil, err
 	}
 	a := &AppVM{
-		Host: h, netvm: netvm, Address: p.address, Address6: p.addr6,
+		Host: h, netvm: netvm, Address: p.address, Address6: p.addr6, Gateway: gateway,
 		Card: Card{DomID: p.domid, MAC: p.mac, IP: p.address.String() + " " + p.addr6.String(), Peer: h, PeerName: "eth0"},
 	}
 	a.Vif = a.Card.Name()
@@ -102,14 +103,17 @@ func (a *AppVM) Detach(ctx context.Context) error {
 
 // setUplink configures the AppVM's end: an address of its own, and everything through the gateway.
 func (a *AppVM) setUplink() error {
-	if err := a.addAddresses("eth0", netip.PrefixFrom(a.Address, 32), netip.PrefixFrom(a.Address6, 128)); err != nil {
-		return err
-	}
-	for _, gw := range []netip.Addr{gateway, gateway6} {
-		if err := a.addNeighbour("eth0", gw, vifMAC); err != nil {
+	for _, own := range []struct{ address, gateway netip.Addr }{{a.Address, a.Gateway}, {a.Address6, gateway6}} {
+		if !own.address.IsValid() {
+			continue
+		}
+		if err := a.addAddresses("eth0", netip.PrefixFrom(own.address, own.address.BitLen())); err != nil {
 			return err
 		}
-		if err := a.addDefaultRoute("eth0", gw); err != nil {
+		if err := a.addNeighbour("eth0", own.gateway, vifMAC); err != nil {
+			return err
+		}
+		if err := a.addDefaultRoute("eth0", own.gateway); err != nil {
 			return err
 		}
 	}

@@ -10,8 +10,11 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// xenStoreSocket is that of the lab's stand-in for xenstored, which does not run without Xen.
-const xenStoreSocket = Root + "/xenstored"
+// The sockets of the lab's stand-ins for the stores, which do not run without Xen.
+const (
+	xenStoreSocket = Root + "/xenstored"
+	qubesDBSocket  = Root + "/qubesdb"
+)
 
 // Card is an AppVM's network card, as the toolstack plugs it in.
 type Card struct {
@@ -58,14 +61,15 @@ func (v *NetVM) WriteNodes(c Card) {
 	}
 }
 
-// RemoveCard takes the device away, which is what Xen does before it runs the hotplug script for the last time.
+// RemoveCard takes the device away, wherever in the netvm it is: that is what Xen does before it runs the hotplug script
+// for the last time.
 func (v *NetVM) RemoveCard(c Card) error {
-	link, err := v.links.LinkByName(c.Name())
+	frontend, err := c.Peer.links.LinkByName(c.PeerName)
 	if err == nil {
-		err = v.links.LinkDel(link)
+		err = c.Peer.links.LinkDel(frontend)
 	}
 	if err != nil {
-		return fmt.Errorf("%s: remove %s: %w", v.Name, c.Name(), err)
+		return fmt.Errorf("%s: remove %s: %w", c.Peer.Name, c.PeerName, err)
 	}
 	return nil
 }

@@ -106,6 +106,10 @@ func (v *NetVM) netvmdConfig() string {
 	if strings.HasPrefix(backend, "iptables") {
 		backend = "iptables"
 	}
+	store := "none" // that of the machine that the lab is on is not the lab's
+	if v.options.QubesDB != nil {
+		store = "qubesdb"
+	}
 	return fmt.Sprintf(`runtime_dir = %q
 
 [dns]
@@ -119,14 +123,15 @@ gateway = %q
 gateway6 = %q
 
 [store]
-kind = "none"
+kind = %q
 xenstore_path = %q
+qubesdb_socket = %q
 
 [hooks]
 try_restart_units = []
 try_reload_units = []
 
 %s
-`, netvmdDir+"/run", strings.Join(virtual, ", "), backend, gateway, gateway6, xenStoreSocket,
+`, netvmdDir+"/run", strings.Join(virtual, ", "), backend, gateway, gateway6, store, xenStoreSocket, qubesDBSocket,
 		v.options.Config)
 }

@@ -28,9 +28,11 @@ type Options struct {
 	Netvmd   string       // path of the netvmd binary; "" = StartNetvmd cannot be called
 	VifRoute string       // path of the vif-route-netvm binary; "" = AppVMs are not attached
 	Backend  Backend      // "" = NFTables
-	Virtual  []netip.Addr // the virtual DNS addresses that netvmd is told of; nil = the two IPv4 ones
+	Virtual  []netip.Addr // the virtual DNS addresses that netvmd is told of; nil = the two IPv4 ones, empty = none
 	LogLevel string       // of netvmd; "" = debug
-	Config   string       // more lines for netvmd.toml, after the lab's own; whole [tables] that are not there yet
+	// QubesDB is what stands in QubesDB, from where netvmd has the netvm's settings then; nil = there is none.
+	QubesDB map[string]string
+	Config  string // more lines for netvmd.toml, after the lab's own; whole [tables] that are not there yet
 	// Bare leaves out all daemons, the office and the VPN: the netvm has a fixed address at home, and its AppVMs are
 	// there, not attached yet. Such a lab is up in a tenth of a second.
 	Bare bool
@@ -166,7 +168,7 @@ func (l *Lab) Close() error {
 		l.NetVM.notices.close()
 		// SIGKILL: a NetworkManager that is asked to end first takes its connections down, one by one.
 		if l.NetVM.XenStore != nil {
-			errs = append(errs, l.NetVM.XenStore.Close())
+			errs = append(errs, l.NetVM.XenStore.Close(), l.NetVM.StopQubesDB())
 		}
 		errs = append(errs, l.NetVM.nm.Stop(ctx, syscall.SIGKILL), l.NetVM.bus.Stop(ctx, syscall.SIGKILL))
 	}

@@ -29,8 +29,9 @@ type NetVM struct {
 	*Host
 	options Options
 
-	// XenStore is what the toolstack says.
+	// XenStore and QubesDB are what the toolstack says; the latter is nil while it does not run.
 	XenStore *XenStore
+	QubesDB  *QubesDB
 
 	bus, nm, netvmd, resolved *Process
 
@@ -52,6 +53,15 @@ func newNetVM(o Options) (*NetVM, error) {
 	}
 	if v.XenStore, err = StartXenStore(xenStoreSocket); err != nil {
 		return nil, fmt.Errorf("netvm: %w", err)
+	}
+	if o.QubesDB == nil {
+		return v, nil
+	}
+	if err := v.StartQubesDB(); err != nil {
+		return nil, errors.Join(err, v.XenStore.Close())
+	}
+	for key, value := range o.QubesDB {
+		v.QubesDB.Set(key, value)
 	}
 	return v, nil
 }
@@ -152,6 +162,24 @@ func (v *NetVM) Command(ctx context.Context, name string, args ...string) *exec.
 // NMCLI runs nmcli in the netvm, as a user would.
 func (v *NetVM) NMCLI(ctx context.Context, args ...string) error {
 	_, err := v.Run(ctx, "nmcli", args...)
+	return err
+}
+
+// StartQubesDB starts an empty QubesDB.
+func (v *NetVM) StartQubesDB() (err error) {
+	if v.QubesDB, err = StartQubesDB(qubesDBSocket); err != nil {
+		return fmt.Errorf("netvm: %w", err)
+	}
+	return nil
+}
+
+// StopQubesDB ends it, if it runs.
+func (v *NetVM) StopQubesDB() error {
+	if v.QubesDB == nil {
+		return nil
+	}
+	err := v.QubesDB.Close()
+	v.QubesDB = nil
 	return err
 }
 

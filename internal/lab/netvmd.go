@@ -55,6 +55,9 @@ func (v *NetVM) Netvmd() *Process { return v.netvmd }
 // NetvmdConfig returns the path of the daemon's configuration; programs given to Run take it as --config.
 func (v *NetVM) NetvmdConfig() string { return configPath }
 
+// RuntimeDir is netvmd's, where the records of the vifs are.
+func (v *NetVM) RuntimeDir() string { return netvmdDir + "/run" }
+
 // notices listens, as a service manager does, to what a daemon tells of itself.
 type notices struct {
 	conn  *net.UnixConn

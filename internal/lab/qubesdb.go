@@ -184,7 +184,9 @@ func (q *QubesDB) changed(path string) {
 // qdbAllows tells whether a path has only characters that the daemon allows.
 func qdbAllows(path string) bool {
 	for _, r := range path {
-		if !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("_-/.:@", r)) {
+		switch {
+		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', strings.ContainsRune("_-/.:@", r):
+		default:
 			return false
 		}
 	}

@@ -29,10 +29,12 @@ var mayImport = map[string][]string{
 	"netvmd/packaging":               nil,
 	"netvmd/internal/lab":            {"internal/netvm", "dbus"},
 	"netvmd/cmd/netvm-lab":           {"internal/netvm", "internal/lab"},
-	"netvmd/cmd/vif-route-netvm": {"internal/config", "internal/firewall", "internal/store", "internal/store/xenstore",
-		"internal/vif"},
+	// What more than one program is made of.
+	"netvmd/internal/parts":      {"internal/netvm", "internal/config", "internal/firewall", "internal/store", "internal/vif"},
+	"netvmd/cmd/vif-route-netvm": {"internal/config", "internal/parts", "internal/store/xenstore", "internal/vif"},
+	"netvmd/cmd/netvmctl":        {"internal/netvm", "internal/config", "internal/firewall", "internal/parts"},
 	"netvmd/cmd/netvmd": {"dbus", "nmhook", "internal/config", "internal/engine", "internal/firewall", "internal/hooks",
-		"internal/store", "internal/vif"},
+		"internal/parts", "internal/store", "internal/vif"},
 }
 
 // onlyIn says where a library may be imported.

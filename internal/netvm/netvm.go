@@ -78,6 +78,14 @@ type Vif struct {
 	Since          time.Time    `json:"since"` // when it came up
 }
 
+// Hiding is how an AppVM sees itself under another address than the netvm does. Between the two stands a network
+// namespace with two devices.
+type Hiding struct {
+	Inner, Outer            string     // the devices: towards the AppVM, and towards the netvm
+	Real, Visible           netip.Addr // the AppVM's address, as the netvm sees it and as the AppVM does
+	Gateway, VisibleGateway netip.Addr // its gateway, likewise
+}
+
 // View is everything read about the way out at one moment.
 type View struct {
 	State          State
@@ -163,6 +171,7 @@ type Status struct {
 	ChangedAt  time.Time     // when the targets last changed in the kernel; zero = not since the start
 	ApplyTime  time.Duration // from the arrival of the signal to the kernel's acknowledgement, of that change
 	Backend    string        // "nftables" or "iptables"
+	Vifs       []Vif         // those that are there, ordered by domain and device
 	Problems   []string      // what is wrong now: a sentence each, with what to do
 	Statistics Statistics
 }

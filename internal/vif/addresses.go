@@ -10,17 +10,12 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/vishvananda/netlink"
 )
 
-const (
-	// dumpAttempts bounds how often a dump that the kernel interrupted is begun again at once.
-	dumpAttempts = 10
-	// resubscribePause is the wait before the next attempt after a subscription that did not last as long.
-	resubscribePause = time.Second
-)
+// dumpAttempts bounds how often a dump that the kernel interrupted is begun again at once.
+const dumpAttempts = 10
 
 // OwnAddresses follows the addresses of this network namespace over rtnetlink. An event only says that
 // something is different: the addresses are then dumped again in whole.
@@ -54,25 +49,8 @@ func (o *OwnAddresses) Take() []netip.Addr {
 
 // Run follows until ctx ends, and returns nil then. Trouble with rtnetlink is logged and overcome.
 func (o *OwnAddresses) Run(ctx context.Context) error {
-	for {
-		began := time.Now()
-		err := o.follow(ctx)
-		if ctx.Err() != nil {
-			return nil
-		}
-		if time.Since(began) > resubscribePause {
-			// Above all ENOBUFS: the kernel had more events than the socket could hold. Dumping again mends it.
-			o.log.Debug("subscription to own addresses was lost, beginning anew", "error", err)
-			continue
-		}
-		o.log.Warn("own addresses are not followed, trying again", "error", err, "pause", resubscribePause)
-		pause := time.NewTimer(resubscribePause)
-		select {
-		case <-ctx.Done():
-		case <-pause.C:
-		}
-		pause.Stop()
-	}
+	persist(ctx, o.log, "own addresses", o.follow)
+	return nil
 }
 
 // follow subscribes, dumps, and dumps again after each event, until the subscription ends.

@@ -97,9 +97,9 @@ func (k *kernel) up(l netlink.Link) error {
 	return nil
 }
 
-// isUntouched tells whether a device is as Xen leaves it.
-func isUntouched(l netlink.Link) bool {
-	return l.Attrs().Group == 0 && l.Attrs().Flags&net.FlagUp == 0
+// isVif tells whether the device was made a vif, so that it may have routes and addresses.
+func isVif(l netlink.Link) bool {
+	return l.Attrs().Group == vifGroup || l.Attrs().Flags&net.FlagUp != 0
 }
 
 // The three below bring what a device has to what it must have. Of a fresh device they ask nothing: a list is one of

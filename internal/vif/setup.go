@@ -27,6 +27,8 @@ type Gate interface {
 	Expel(ctx context.Context, vif string, heirs []netvm.Admission) error
 	// Admitted lists who may send from where.
 	Admitted(ctx context.Context) ([]netvm.Admission, error)
+	// Strays lists what others made of admissions: what stands in some of the places where it must, and not in all.
+	Strays(ctx context.Context) ([]netvm.Admission, error)
 	// Accelerate lets established flows over these devices take the short way, where the kernel has one.
 	Accelerate(ctx context.Context, devices []string) error
 }
@@ -42,8 +44,10 @@ type Setup struct {
 	Gate    Gate
 	Flows   Flows
 	Virtual []netip.Addr // virtual DNS addresses, which are refused where no rules are loaded yet
-	Hooks   string       // folder of the admin's hooks; "" = there are none
-	Log     *slog.Logger
+	// Hide loads the rules of a namespace that hides an AppVM's address.
+	Hide  func(ctx context.Context, namespace int, h netvm.Hiding) error
+	Hooks string // folder of the admin's hooks; "" = there are none
+	Log   *slog.Logger
 
 	records Records
 	locks   locks
@@ -81,31 +85,36 @@ func (s *Setup) Online(ctx context.Context, spec Spec) error {
 	if err != nil {
 		return err
 	}
-	if err := s.bring(ctx, spec, device); err != nil {
+	claim, err := s.claim(ctx, spec, device)
+	if err != nil {
 		return err
+	}
+	if err := s.setUp(ctx, spec, device, claim); err != nil {
+		return errors.Join(err, s.close(context.WithoutCancel(ctx), spec.Name, spec.Addresses))
 	}
 	s.runHooks(ctx, "online", spec)
 	return nil
 }
 
-// bring does the work of Online on a device, with the vif's lock held.
-func (s *Setup) bring(ctx context.Context, spec Spec, device netlink.Link) (err error) {
+// setUp does the work of Online on a vif that has claimed its addresses.
+func (s *Setup) setUp(ctx context.Context, spec Spec, device netlink.Link, claim claim) error {
+	if spec.hides() {
+		known, err := s.records.Read(spec.Name)
+		if device, err = s.hide(ctx, spec, device, err == nil && known.same(spec)); err != nil {
+			return err
+		}
+	}
+	return s.bring(ctx, spec, device, claim)
+}
+
+// bring makes the kernel carry a vif that has claimed its addresses, with the vif's lock held.
+func (s *Setup) bring(ctx context.Context, spec Spec, device netlink.Link, claim claim) error {
 	mac, err := net.ParseMAC(spec.MAC)
 	if err != nil {
 		return err
 	}
 	known, err := s.records.Read(spec.Name)
 	done := err == nil && known.same(spec)
-	claim, err := s.claim(ctx, spec)
-	if err != nil {
-		return err
-	}
-	claim.fresh = claim.fresh && isUntouched(device)
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, s.close(context.WithoutCancel(ctx), spec.Name, spec.Addresses))
-		}
-	}()
 	steps := []func() error{
 		func() error { return forward(spec) },
 		func() error { return writeSettings(spec) },
@@ -154,7 +163,7 @@ type claim struct {
 
 // claim admits the vif to its addresses. One that another vif has moves to the newer domain: a domain that starts
 // again may be there before the old one is gone.
-func (s *Setup) claim(ctx context.Context, spec Spec) (claim, error) {
+func (s *Setup) claim(ctx context.Context, spec Spec, device netlink.Link) (claim, error) {
 	unlock, err := s.locks.addresses(ctx)
 	if err != nil {
 		return claim{}, err
@@ -164,14 +173,21 @@ func (s *Setup) claim(ctx context.Context, spec Spec) (claim, error) {
 	if err != nil {
 		return c, err
 	}
-	changes, err := s.Gate.Ensure(ctx, s.Virtual)
-	if err != nil {
+	// Somebody may have flushed the rules that tell of an earlier run; that run's device is no fresh one.
+	c.fresh = c.fresh && !isVif(device)
+	if err := s.ensure(ctx); err != nil {
 		return c, err
 	}
+	return c, s.Gate.Admit(ctx, spec.Name, spec.Addresses)
+}
+
+// ensure loads the rules where they are missing.
+func (s *Setup) ensure(ctx context.Context) error {
+	changes, err := s.Gate.Ensure(ctx, s.Virtual)
 	if len(changes) > 0 {
 		s.Log.Info("loaded the firewall", "changes", changes)
 	}
-	return c, s.Gate.Admit(ctx, spec.Name, spec.Addresses)
+	return err
 }
 
 // contest finds out whether the addresses are free, or held by somebody who must give way.
@@ -227,16 +243,22 @@ func (s *Setup) Offline(ctx context.Context, name string) error {
 		return err
 	}
 	defer unlock()
-	known, err := s.records.Read(name)
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		s.Log.Warn("record cannot be read; going by what the kernel has", "vif", name, "error", err)
-	}
-	if err := s.close(ctx, name, known.Addresses); err != nil {
+	known, err := s.takeDown(ctx, name)
+	if err != nil {
 		return err
 	}
 	known.Name, known.Addresses = name, nil
 	s.runHooks(ctx, "offline", known)
 	return nil
+}
+
+// takeDown closes a vif, with its lock held, and returns what its record said.
+func (s *Setup) takeDown(ctx context.Context, name string) (Spec, error) {
+	known, err := s.records.Read(name)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		s.Log.Warn("record cannot be read; going by what the kernel has", "vif", name, "error", err)
+	}
+	return known, s.close(ctx, name, known.Addresses)
 }
 
 // close leaves nothing of a vif but its device, if that is still there, down and in no group. The addresses are those
@@ -250,6 +272,9 @@ func (s *Setup) close(ctx context.Context, name string, known []netip.Addr) erro
 		if err := s.kernel.clear(device); err != nil && !errors.Is(err, unix.ENODEV) {
 			return err
 		}
+	}
+	if err := s.reveal(name); err != nil {
+		return err
 	}
 	addrs, err := s.release(ctx, name, known)
 	if err != nil {

@@ -96,9 +96,13 @@ func (s *Spec) complete(ctx context.Context, settings Settings) error {
 		if err != nil {
 			return err
 		}
-		if hidden && visible != a {
-			s.Visible, s.VisibleGateway = visible, gateway
+		if !hidden || visible == a {
+			continue
 		}
+		if !gateway.IsValid() {
+			return fmt.Errorf("%s is to be hidden behind %s, and the store names no gateway for that (visible-gateway)", a, visible)
+		}
+		s.Visible, s.VisibleGateway = visible, gateway
 	}
 	return nil
 }

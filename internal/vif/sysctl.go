@@ -34,6 +34,7 @@ var settings4 = []setting{
 var settings6 = []setting{
 	{"ipv6/conf/%/disable_ipv6", "0"},
 	{"ipv6/conf/%/forwarding", "1"},
+	{"ipv6/conf/%/addr_gen_mode", "1"}, // no link-local address: one less of ours that the AppVM could reach
 	{"ipv6/conf/%/accept_ra", "0"},
 	{"ipv6/conf/%/autoconf", "0"},
 	{"ipv6/conf/%/accept_redirects", "0"},

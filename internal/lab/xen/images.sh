@@ -35,6 +35,8 @@ new_tree() {
 	for applet in $(/bin/busybox --list); do
 		[ "$applet" = busybox ] || ln -s busybox "$1/bin/$applet"
 	done
+	echo root:x:0:0::/root:/bin/sh >"$1/etc/passwd"
+	echo root:x:0: >"$1/etc/group"
 	cp "$here/domains/console.sh" "$1/lab/"
 }
 

@@ -11,7 +11,6 @@ import (
 	"testing"
 
 	"netvmd/internal/lab"
-	"netvmd/internal/store/dialog"
 )
 
 // scripted starts a store that answers every request with what the script makes of it, and returns its socket.
@@ -264,34 +263,4 @@ func FuzzMessage(f *testing.F) {
 			}
 		}
 	})
-}
-
-func BenchmarkHotplug(b *testing.B) {
-	dir := b.TempDir()
-	x, err := lab.StartXenStore(filepath.Join(dir, "s"))
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer x.Close()
-	keys := []string{"ip", "mac", "type", "frontend", "frontend-id", "handle", "script", "online"}
-	for _, k := range keys {
-		x.Set("backend/vif/1/0/"+k, "value of "+k)
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), 100*dialog.Timeout)
-	defer cancel()
-	b.ResetTimer()
-	for range b.N {
-		c, err := Open(ctx, filepath.Join(dir, "s"))
-		if err != nil {
-			b.Fatal(err)
-		}
-		for _, k := range keys {
-			if _, err := c.Read(ctx, "backend/vif/1/0/"+k); err != nil {
-				b.Fatal(err)
-			}
-		}
-		if err := errors.Join(c.Write(ctx, "backend/vif/1/0/hotplug-status", "connected"), c.Close()); err != nil {
-			b.Fatal(err)
-		}
-	}
 }

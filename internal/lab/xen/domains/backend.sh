@@ -3,7 +3,7 @@
 # vif.
 
 toolstack=$(echo /usr/lib/xen-*/bin)
-export PATH=$PATH:$toolstack
+export PATH=$PATH:$toolstack:/usr/lib/netvmd
 
 # The addresses behind the uplink: a web server and a DNS server, and one that nothing but forged packets is sent to.
 readonly server4=192.0.2.80 server6=2001:db8::80
@@ -51,7 +51,7 @@ forged_arrivals() { ip netns exec outside nft list counter inet outside forged |
 
 # dropped_forgeries prints how many packets our antispoof rules have dropped.
 dropped_forgeries() {
-	nft list ruleset | awk '/spoof/ {name = $2} name && /packets/ {sum += $2; name = ""} END {print sum + 0}'
+	nft list counters | awk '$1 == "counter" {spoofed = $2 ~ /spoofed/} $1 == "packets" && spoofed {sum += $2} END {print sum + 0}'
 }
 
 # is_up VIF ADDRESS...: the vif forwards, for these addresses and with the metric of its domain.
@@ -62,18 +62,20 @@ is_up() {
 	[ "$(xenstore-read "backend/vif/$domid/${vif#*.}/hotplug-status")" = connected ] || { echo "not connected"; return 1; }
 	ip -o link show dev "$vif" | grep -q 'UP.* group 2 ' || { ip link show dev "$vif"; return 1; }
 	for address; do
-		ip route show "$address" dev "$vif" | grep -q "metric $((32752 - domid))" ||
-			ip -6 route show "$address" dev "$vif" | grep -q "metric $((32752 - domid))" ||
+		ip "$(family "$address")" route show "$address" dev "$vif" | grep "metric $((32752 - domid))" ||
 			{ ip route; ip -6 route; return 1; }
 	done
 }
+
+# family ADDRESS: ip's option for it.
+family() { if [[ $1 == *:* ]]; then echo -6; else echo -4; fi; }
 
 # nothing_left VIF ADDRESS...: no trace of a vif that went.
 nothing_left() {
 	local vif=$1 address found=
 	shift
 	for address; do
-		found+=$(ip route show "$address"; ip -6 route show "$address"; ip neigh show "$address")
+		found+=$(ip "$(family "$address")" route show "$address"; ip neigh show "$address")
 		found+=$(conntrack -L -s "$address" 2>/dev/null)
 	done
 	found+=$(nft list ruleset | grep -F "\"$vif\""; for address; do nft list ruleset | grep -wF "$address"; done)
@@ -81,8 +83,19 @@ nothing_left() {
 	[ -z "$found" ] || { echo "$found"; return 1; }
 }
 
-# hotplug_error DOMID: what the hotplug program left for the toolstack to show.
-hotplug_error() { xenstore-read "backend/vif/$1/0/hotplug-status" "backend/vif/$1/0/hotplug-error"; }
+# measure VIF: how long the hotplug program takes to bring a vif up that is not; it runs as the toolstack runs it.
+measure() {
+	local vif=$1 start end
+	export vif XENBUS_PATH=backend/vif/${1#vif}
+	XENBUS_PATH=${XENBUS_PATH/./\/}
+	for _ in 1 2 3 4 5 6 7 8 9; do
+		vif-route-netvm offline || return
+		start=${EPOCHREALTIME/./}
+		vif-route-netvm online || return
+		end=${EPOCHREALTIME/./}
+		echo $(((end - start) / 1000))
+	done | sort -n | sed -n "5s/.*/vif-route-netvm online took & ms (median of 9, process start included, no hardware virtualisation)/p"
+}
 
 start_netvmd() {
 	netvmd --log-level debug >>/var/log/netvmd.log 2>&1 &

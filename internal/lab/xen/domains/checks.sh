@@ -3,7 +3,7 @@
 
 passed=0 failed=0
 
-# check SENTENCE COMMAND...
+# check SENTENCE COMMAND...: its exit code is the check's, for where it makes no sense to go on.
 check() {
 	local sentence=$1 said
 	shift
@@ -15,6 +15,7 @@ check() {
 	failed=$((failed + 1))
 	echo "CHECK FAIL  $sentence"
 	tail -n 15 <<<"$said" | sed 's/^/CHECK         /'
+	return 1
 }
 
 # note SENTENCE: something for the record that nothing depends on.

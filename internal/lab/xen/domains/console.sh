@@ -3,6 +3,9 @@
 
 export PATH=/bin:/usr/bin:/usr/sbin
 
+# Seconds that anything may take that must come. Ten times as long as it does, as others may use the machine too.
+patience=60
+
 # begin makes the domain habitable and takes the console.
 begin() {
 	mount -t proc proc /proc
