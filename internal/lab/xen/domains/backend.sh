@@ -49,9 +49,10 @@ add_uplink() {
 # forged_arrivals prints how many packets for the bait came out of the uplink.
 forged_arrivals() { ip netns exec outside nft list counter inet outside forged | grep -o 'packets [0-9]*' | cut -d ' ' -f 2; }
 
-# dropped_forgeries prints how many packets our antispoof rules have dropped.
+# dropped_forgeries FAMILY prints how many packets our antispoof rules of a family (ip, ip6 or arp) have dropped.
 dropped_forgeries() {
-	nft list counters | awk '$1 == "counter" {spoofed = $2 ~ /spoofed/} $1 == "packets" && spoofed {sum += $2} END {print sum + 0}'
+	nft list counters table "$1" netvmd |
+		awk '$1 == "counter" {spoofed = $2 ~ /spoofed/} $1 == "packets" && spoofed {sum += $2} END {print sum + 0}'
 }
 
 # is_up VIF ADDRESS...: the vif forwards, for these addresses and with the metric of its domain.
@@ -96,6 +97,8 @@ measure() {
 		echo $(((end - start) / 1000))
 	done | sort -n | sed -n "5s/.*/vif-route-netvm online took & ms (median of 9, process start included, no hardware virtualisation)/p"
 }
+
+no_vifs() { ! ip link show | grep vif; }
 
 start_netvmd() {
 	netvmd --log-level debug >>/var/log/netvmd.log 2>&1 &
