@@ -10,7 +10,7 @@ export GOFLAGS := -buildvcs=false
 
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 LDFLAGS  := -s -w -X main.version=$(VERSION)
-PROGRAMS := netvmd vif-route-netvm netvm-lab
+PROGRAMS := netvmd netvmctl vif-route-netvm netvm-lab
 
 # Tools, at pinned versions that do not enter go.mod.
 GOLANGCI_LINT := go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
@@ -56,11 +56,11 @@ vuln: ## known vulnerabilities in what we import (asks the Go vulnerability data
 	$(GOVULNCHECK) ./...
 
 install: build ## into DESTDIR
-	install -D -m 0755 bin/netvmd $(DESTDIR)/usr/bin/netvmd
-	install -D -m 0755 bin/vif-route-netvm $(DESTDIR)/usr/lib/netvmd/vif-route-netvm
+	install -D -m 0755 -t $(DESTDIR)/usr/bin bin/netvmd bin/netvmctl
+	install -D -m 0755 -t $(DESTDIR)/usr/lib/netvmd bin/vif-route-netvm
 	mkdir -p $(DESTDIR)/etc/xen/scripts
 	ln -sf /usr/lib/netvmd/vif-route-netvm $(DESTDIR)/etc/xen/scripts/vif-route-netvm
-	install -D -m 0644 packaging/systemd/netvmd.service $(DESTDIR)/usr/lib/systemd/system/netvmd.service
+	install -D -m 0644 -t $(DESTDIR)/usr/lib/systemd/system packaging/systemd/netvmd.service packaging/systemd/netvmd-firewall.service
 	install -D -m 0644 packaging/dbus-1/org.qubes_os.NetVM1.conf $(DESTDIR)/usr/share/dbus-1/system.d/org.qubes_os.NetVM1.conf
 	install -D -m 0644 packaging/dbus-1/org.qubes_os.NetVM1.service $(DESTDIR)/usr/share/dbus-1/system-services/org.qubes_os.NetVM1.service
 	install -D -m 0644 dbus/org.qubes_os.NetVM1.xml $(DESTDIR)/usr/share/dbus-1/interfaces/org.qubes_os.NetVM1.xml

@@ -24,6 +24,7 @@ const patience = 2 * time.Minute
 
 const (
 	unit      = "netvmd.service"
+	firewall  = "netvmd-firewall.service"
 	dependant = "proxy.service"
 	reloaded  = "firewall.service"
 )
@@ -42,15 +43,20 @@ func boot(t *testing.T) *machine {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	t.Cleanup(cancel)
 	m := &machine{t: t, ctx: ctx, dir: t.TempDir()}
-	build := exec.Command("go", "build", "-o", filepath.Join(m.dir, "bin", "netvmd"), "../cmd/netvmd")
+	build := exec.Command("go", "build", "-o", filepath.Join(m.dir, "bin")+"/", "../cmd/netvmd", "../cmd/netvmctl")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build netvmd: %v\n%s", err, out)
+		t.Fatalf("build the programs: %v\n%s", err, out)
 	}
-	service, err := os.ReadFile("systemd/netvmd.service")
-	m.must(err)
-	m.write("units/"+unit, string(service))
-	// What differs from the installed unit: where the program is, and a watchdog that a test can wait for.
+	for _, u := range []string{unit, firewall} {
+		text, err := os.ReadFile("systemd/" + u)
+		m.must(err)
+		m.write("units/"+u, string(text))
+	}
+	m.write("units/netvmd-firewall.service.d/test.conf", "[Service]\nExecStart=\nExecStart=/opt/bin/netvmctl firewall load\n")
+	m.write("units/sysinit.target.wants/.keep", "")
+	m.must(os.Symlink("../"+firewall, filepath.Join(m.dir, "units/sysinit.target.wants", firewall)))
+	// What differs from the installed units: where the programs are, and a watchdog that a test can wait for.
 	m.write("units/netvmd.service.d/test.conf", "[Service]\nExecStart=\nExecStart=/opt/bin/netvmd\nWatchdogSec=2s\n")
 	m.write("units/"+dependant, "[Service]\nExecStartPre=/bin/sh -c 'echo start >>/var/shared/starts'\nExecStart=/bin/sleep infinity\n")
 	m.write("units/"+reloaded, "[Service]\nExecStart=/bin/sleep infinity\nExecReload=/bin/sh -c 'echo reload >>/var/shared/reloads'\n")
@@ -231,6 +237,18 @@ func TestServiceUnderSystemd(t *testing.T) {
 	t.Run("it is active once AppVM DNS is in place", func(*testing.T) {
 		unitIs(unit, "active", state("active"))
 		leads("192.0.2.1")
+	})
+	t.Run("the firewall was loaded before there was a network", func(t *testing.T) {
+		if got := m.property(conn, firewall, "ActiveState"); got != "active" {
+			t.Fatalf("%s is %v", firewall, got)
+		}
+		entered := func(of string) uint64 { return m.property(conn, of, "ActiveEnterTimestampMonotonic").(uint64) }
+		if at, network := entered(firewall), entered("network-pre.target"); network < at || entered(unit) < at {
+			t.Errorf("loaded at %d µs, network-pre.target was reached at %d µs, netvmd at %d µs", at, network, entered(unit))
+		}
+		if out, err := m.run("/opt/bin/netvmctl", "firewall", "check"); err != nil {
+			t.Errorf("netvmctl firewall check: %v: %s", err, out)
+		}
 	})
 	t.Run("reload reads the configuration again", func(*testing.T) {
 		m.configure(`servers = ["192.0.2.99"]`)

@@ -112,6 +112,9 @@ func (m *measure) all(ctx context.Context) error {
 	if _, err := m.row(ctx, table, "a deleted target is restored", m.restores); err != nil {
 		return err
 	}
+	if _, err := m.row(ctx, table, "an AppVM is cut off by a flush", m.outages); err != nil {
+		return err
+	}
 	if err := table.Flush(); err != nil {
 		return err
 	}

@@ -89,7 +89,7 @@ func run(path string, log *slog.Logger) error {
 	}
 	defer done()
 	vifs := vif.NewCensus(setup)
-	rules, err := parts.Firewall(ctx, conf, vifs.Admissions, log)
+	rules, err := parts.Firewall(ctx, conf, log)
 	if err != nil {
 		return err
 	}

@@ -89,7 +89,7 @@ func parseCommand(args []string) (string, error) {
 	return args[0], nil
 }
 
-// run does one command. What goes wrong with a vif, the toolstack finds in its nodes too.
+// run does one command. What goes wrong, the toolstack finds in the vif's nodes too.
 func run(command, configPath string, log *slog.Logger) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	defer stop()
@@ -97,28 +97,31 @@ func run(command, configPath string, log *slog.Logger) error {
 	defer cancel()
 	name, path := os.Getenv("vif"), os.Getenv("XENBUS_PATH")
 	conf, err := config.Load(configPath)
-	if err != nil {
-		return fmt.Errorf("%s: %w", shown(name), err)
+	switch {
+	case err != nil:
+		conf = config.Default() // which looks for XenStore in the usual places
+	case command == "offline":
+		err = offline(ctx, conf, name, log)
+	default:
+		err = online(ctx, conf, name, path, log)
 	}
-	if command == "offline" {
-		if err := offline(ctx, conf, name, log); err != nil {
-			return fmt.Errorf("%s: %w", shown(name), err)
-		}
+	if err == nil {
 		return nil
 	}
-	nodes, err := xenstore.Open(ctx, conf.Store.XenStorePath)
-	if err != nil {
-		return fmt.Errorf("%s: %w", shown(name), err)
+	err = fmt.Errorf("%s: %w", shown(name), err)
+	if untold := reportFailure(ctx, conf.Store.XenStorePath, path, err); untold != nil {
+		log.Debug("the toolstack cannot be told", "vif", name, "error", untold)
 	}
-	defer nodes.Close()
-	if err = online(ctx, conf, name, path, nodes, log); err != nil {
-		err = fmt.Errorf("%s: %w", shown(name), err)
-	}
-	return errors.Join(err, report(ctx, nodes, path, err))
+	return err
 }
 
-// online brings the vif up.
-func online(ctx context.Context, conf config.Config, name, path string, nodes *xenstore.Client, log *slog.Logger) error {
+// online brings the vif up, and tells the toolstack.
+func online(ctx context.Context, conf config.Config, name, path string, log *slog.Logger) error {
+	nodes, err := xenstore.Open(ctx, conf.Store.XenStorePath)
+	if err != nil {
+		return err
+	}
+	defer nodes.Close()
 	settings, forget, err := parts.Settings(ctx, conf)
 	if err != nil {
 		return err
@@ -133,7 +136,10 @@ func online(ctx context.Context, conf config.Config, name, path string, nodes *x
 		return err
 	}
 	defer done()
-	return setup.Online(ctx, spec)
+	if err := setup.Online(ctx, spec); err != nil {
+		return err
+	}
+	return reportSuccess(ctx, nodes, path)
 }
 
 // offline takes the vif back. It asks no store: what was done stands in the record and in the kernel.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"netvmd/internal/store/xenstore"
@@ -14,19 +15,33 @@ const reportTimeout = 3 * time.Second
 // maxReport is how long a text in a node may be; XenStore holds 4096 bytes at most.
 const maxReport = 512
 
-// report tells the toolstack how it went, in the nodes that it watches. It writes nowhere if the path is not the vif's.
-func report(ctx context.Context, nodes *xenstore.Client, path string, failure error) error {
-	if !vif.IsNodePath(path) {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), reportTimeout)
+// reportSuccess tells the toolstack, which waits for it.
+func reportSuccess(ctx context.Context, nodes *xenstore.Client, path string) error {
+	ctx, cancel := reportContext(ctx)
 	defer cancel()
-	if failure == nil {
-		return nodes.Write(ctx, path+"/hotplug-status", "connected")
+	return nodes.Write(ctx, path+"/hotplug-status", "connected")
+}
+
+// reportFailure tells the toolstack what went wrong: libxl shows the text. It writes nowhere if the path is not a vif's.
+func reportFailure(ctx context.Context, xenstorePath, path string, failure error) error {
+	if !vif.IsNodePath(path) {
+		return fmt.Errorf("XENBUS_PATH: %.128q is no folder of a vif's nodes", path)
 	}
+	ctx, cancel := reportContext(ctx)
+	defer cancel()
+	nodes, err := xenstore.Open(ctx, xenstorePath)
+	if err != nil {
+		return err
+	}
+	defer nodes.Close()
 	text := oneLine(failure)
 	if err := nodes.Write(ctx, path+"/hotplug-error", text[:min(len(text), maxReport)]); err != nil {
 		return err
 	}
 	return nodes.Write(ctx, path+"/hotplug-status", "error")
+}
+
+// reportContext lasts a little longer than the run, whose time may be used up.
+func reportContext(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), reportTimeout)
 }

@@ -83,6 +83,10 @@ type Gate interface {
 	// Admitted lists who may send from where, ordered by vif, then address; nobody, where no rules are loaded.
 	Admitted(ctx context.Context) ([]netvm.Admission, error)
 
+	// Strays lists what others made of admissions: those that stand in some of the places where they must, so that more or
+	// less passes than should.
+	Strays(ctx context.Context) ([]netvm.Admission, error)
+
 	// Accelerate lets established flows between these devices, vifs or uplinks, and those named before take the short
 	// way through the kernel's flowtable. Without flowtables it does nothing. The kernel itself forgets a device that
 	// is gone.
@@ -107,8 +111,24 @@ type Options struct {
 	Lock string
 	// Known says who must be able to send from where, for the moment when rules are loaded and the kernel knows nobody
 	// any more: then they are admitted in the same step. nil = nobody is known.
-	Known func() []netvm.Admission
+	Known func() ([]netvm.Admission, error)
 	Log   *slog.Logger
+}
+
+// recall gives those who are known, and logs why they are not.
+func (o Options) recall() []netvm.Admission {
+	if o.Known == nil {
+		return nil
+	}
+	known, err := o.Known()
+	if err == nil {
+		err = checkAdmissions(known)
+	}
+	if err != nil {
+		o.Log.Warn("nobody can say which vif may send from where: vifs stay closed until each is admitted again", "error", err)
+		return nil
+	}
+	return known
 }
 
 // LockPath is that of Options.Lock below a runtime folder.

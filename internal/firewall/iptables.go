@@ -50,12 +50,12 @@ const ipv6Sysctls = "/proc/sys/net/ipv6/conf"
 // iptBackend keeps our chains in the tables raw, filter and nat.
 type iptBackend struct {
 	log      *slog.Logger
-	legacy   bool                     // not over nf_tables
-	families []*iptFamily             // IPv4, and IPv6 if the kernel speaks it
-	base     string                   // auto, always or never
-	lock     string                   // a file; "" = none
-	known    func() []netvm.Admission // see Options.Known
-	nft      *nftReader               // sees what others have in nftables
+	legacy   bool         // not over nf_tables
+	families []*iptFamily // IPv4, and IPv6 if the kernel speaks it
+	base     string       // auto, always or never
+	lock     string       // a file; "" = none
+	recall   func() []netvm.Admission
+	nft      *nftReader // sees what others have in nftables
 	refusals refusals
 }
 
@@ -68,7 +68,7 @@ func newIPTables(ctx context.Context, program string, o Options) (*iptBackend, e
 		return nil, fmt.Errorf("iptables: %w: install the package iptables", err)
 	}
 	b := &iptBackend{
-		log: o.Log, base: cmp.Or(o.Base, KindAuto), lock: o.Lock, known: o.Known, nft: &nftReader{},
+		log: o.Log, base: cmp.Or(o.Base, KindAuto), lock: o.Lock, recall: o.recall, nft: &nftReader{},
 		refusals: refusals{log: o.Log, stuck: map[string]bool{}},
 	}
 	version, err := runProgram(ctx, path, "--version")

@@ -141,3 +141,6 @@ func (b *iptBackend) Admitted(ctx context.Context) ([]netvm.Admission, error) {
 	}
 	return ordered(out), nil
 }
+
+// Strays implements Gate. There are none: a rule too many is damage, which Apply mends.
+func (b *iptBackend) Strays(context.Context) ([]netvm.Admission, error) { return nil, nil }

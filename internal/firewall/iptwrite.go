@@ -24,7 +24,9 @@ func (b *iptBackend) bring(ctx context.Context, targetsFor func(s *iptState, all
 	for _, s := range states {
 		mine := targetsFor(s, all)
 		if s.fault != "" {
-			b.recall(s)
+			if len(s.admitted) == 0 { // the kernel knows nobody any more
+				s.admitted = admissionsOf(s.v4, b.recall())
+			}
 			changes = append(changes, "ruleset loaded: "+s.fault)
 		}
 		more := describeChanges(s.table, mine)
@@ -41,13 +43,6 @@ func (b *iptBackend) bring(ctx context.Context, targetsFor func(s *iptState, all
 		return nil, err
 	}
 	return changes, b.verify(ctx, want)
-}
-
-// recall admits again who must be able to send, where the rules are damaged and the kernel knows nobody any more.
-func (b *iptBackend) recall(s *iptState) {
-	if b.known != nil && len(s.admitted) == 0 {
-		s.admitted = admissionsOf(s.v4, b.known())
-	}
 }
 
 // write goes step by step through both families, so that no vif is unchecked in one while the other is being loaded.

@@ -48,21 +48,34 @@ func (b *nftBackend) Expel(ctx context.Context, vif string, heirs []netvm.Admiss
 
 // Admitted implements Gate. It leaves out what does not stand in every set that it must stand in.
 func (b *nftBackend) Admitted(ctx context.Context) ([]netvm.Admission, error) {
+	return b.admissions(ctx, gateState.whole)
+}
+
+// Strays implements Gate.
+func (b *nftBackend) Strays(ctx context.Context) ([]netvm.Admission, error) {
+	return b.admissions(ctx, func(g gateState, a netvm.Admission) bool { return !g.whole(a) })
+}
+
+// admissions lists those of one kind; none, where no rules are loaded.
+func (b *nftBackend) admissions(ctx context.Context, wanted func(gateState, netvm.Admission) bool) ([]netvm.Admission, error) {
 	state, err := b.readGate(ctx)
+	if errors.Is(err, unix.ENOENT) {
+		return nil, nil
+	}
 	if err != nil {
 		return nil, fmt.Errorf("nftables: %w", err)
 	}
-	return slices.DeleteFunc(state.union(), func(a netvm.Admission) bool {
-		for _, s := range state {
-			if s.optional {
-				continue
-			}
-			if key := s.key(a); key != nil && !s.has[string(key)] {
-				return true
-			}
+	return slices.DeleteFunc(state.union(), func(a netvm.Admission) bool { return !wanted(state, a) }), nil
+}
+
+// whole tells whether an admission stands in every set of ours that it must stand in.
+func (g gateState) whole(a netvm.Admission) bool {
+	for _, s := range g {
+		if key := s.key(a); !s.optional && key != nil && !s.has[string(key)] {
+			return false
 		}
-		return false
-	}), nil
+	}
+	return true
 }
 
 // gateSet is one set that says who may send from where, and what it holds.

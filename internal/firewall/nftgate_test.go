@@ -3,6 +3,8 @@ package firewall
 import (
 	"context"
 	"errors"
+	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -38,6 +40,7 @@ table ip6 qubes {
 		iifname . ip6 saddr @allowed accept
 		iifgroup 2 counter drop
 	}
+	chain forward { type filter hook forward priority filter; policy accept; }
 	chain postrouting {
 		type nat hook postrouting priority srcnat; policy accept;
 		oifgroup 2 accept
@@ -93,6 +96,30 @@ func TestWhatDoesNotFitIsMadeAnewAndTheAdminsRulesAndTheVifsStay(t *testing.T) {
 			settled(t, ctx, b, targets...)
 			if chain := n.run("nft", "list", "chain", "ip", "netvmd", "custom-forward"); !strings.Contains(chain, "mine") {
 				t.Errorf("the admin's rule is gone:\n%s", chain)
+			}
+		})
+	}
+}
+
+// BenchmarkAdmission shows what a vif costs beside few others and beside many. Its goroutine is bound to the thread that
+// is in the namespace, which costs two switches of threads for each wait for netlink.
+func BenchmarkAdmission(bench *testing.B) {
+	ctx := context.Background()
+	newTopology(bench)
+	b, err := newNFTables(ctx, Options{Log: testLog(bench)})
+	must(bench, err)
+	_, err = b.Ensure(ctx, nil)
+	must(bench, err)
+	there := 0
+	for _, others := range []int{1, 255} {
+		for ; there < others; there++ {
+			v6 := netip.MustParseAddr(fmt.Sprintf("fd09:24ef:4179::1:%x", there))
+			must(bench, b.Admit(ctx, fmt.Sprintf("vif%d.0", 100+there), []netip.Addr{netip.AddrFrom4([4]byte{10, 137, 1, byte(there)}), v6}))
+		}
+		bench.Run(fmt.Sprintf("beside %d", others), func(bench *testing.B) {
+			for range bench.N {
+				must(bench, b.Admit(ctx, "vif7.0", []netip.Addr{client4, client6}))
+				must(bench, b.Expel(ctx, "vif7.0", nil))
 			}
 		})
 	}

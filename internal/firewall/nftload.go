@@ -57,17 +57,22 @@ func (b *nftBackend) rulesetTexts(ctx context.Context) (texts []string, err erro
 	return []string{plain + flowtableText, plain}, nil
 }
 
-// wantsBase tells whether the base chains are ours to fill: in "auto" they are, unless Qubes' own table has them.
+// wantsBase tells whether the base chains are ours to fill: in "auto" they are, unless Qubes' own tables have them.
 func (b *nftBackend) wantsBase(ctx context.Context) (bool, error) {
 	if b.Base == always || b.Base == never {
 		return b.Base == always, nil
 	}
-	_, err := b.reader.get(ctx, unix.NFPROTO_IPV4, unix.NFT_MSG_GETCHAIN, false,
-		attrString(unix.NFTA_CHAIN_TABLE, qubesTable), attrString(unix.NFTA_CHAIN_NAME, "forward"))
-	if err != nil && !errors.Is(err, unix.ENOENT) {
-		return false, fmt.Errorf("nftables: look for the chains of Qubes' own: %w", err)
+	for _, f := range b.inet {
+		_, err := b.reader.get(ctx, byte(f.table.Family), unix.NFT_MSG_GETCHAIN, false,
+			attrString(unix.NFTA_CHAIN_TABLE, qubesTable), attrString(unix.NFTA_CHAIN_NAME, "forward"))
+		if errors.Is(err, unix.ENOENT) {
+			return true, nil
+		}
+		if err != nil {
+			return false, fmt.Errorf("nftables: look for the chains of Qubes' own: %w", err)
+		}
 	}
-	return err != nil, nil
+	return false, nil
 }
 
 // loadable picks the first text that this kernel takes: the one with flowtables, if it has them. A kernel loads the
@@ -138,14 +143,11 @@ func (b *nftBackend) load(ctx context.Context, wantOf func(is table) table) ([]s
 
 // lost are who must be admitted again because the kernel knows nobody any more.
 func (b *nftBackend) lost(ctx context.Context) []netvm.Admission {
-	if b.Known == nil {
-		return nil
-	}
 	// What cannot be read is lost too.
 	if admitted, err := b.Admitted(ctx); err == nil && len(admitted) > 0 {
 		return nil
 	}
-	return b.Known()
+	return b.recall()
 }
 
 // loadText loads rules onto whatever is there. What an older version or somebody else left may contradict ours: then

@@ -134,32 +134,52 @@ func (r *nftReader) elements(ctx context.Context, set *nftables.Set) ([]nftables
 	return out, nil
 }
 
-// decodeElements decodes the list of elements of an nf_tables message.
+// decodeElements decodes the list of elements of an nf_tables message. Each vif has some of them, and all are read each
+// time one comes, so it makes no map for each as decodeAttributes does.
 func decodeElements(list []byte) ([]nftables.SetElement, error) {
-	if len(list) == 0 {
-		return nil, nil
-	}
-	items, err := netlink.UnmarshalAttributes(list)
-	if err != nil {
-		return nil, err
-	}
 	var out []nftables.SetElement
-	for _, item := range items {
-		attrs, err := decodeAttributes(item.Data)
-		if err != nil {
-			return nil, err
+	err := eachAttribute(list, func(_ uint16, item []byte) error {
+		var element nftables.SetElement
+		err := eachAttribute(item, func(kind uint16, data []byte) error {
+			into := &element.Key
+			if kind == unix.NFTA_SET_ELEM_DATA {
+				into = &element.Val
+			} else if kind != unix.NFTA_SET_ELEM_KEY {
+				return nil
+			}
+			return eachAttribute(data, func(kind uint16, value []byte) error {
+				if kind == unix.NFTA_DATA_VALUE {
+					*into = value
+				}
+				return nil
+			})
+		})
+		out = append(out, element)
+		return err
+	})
+	return out, err
+}
+
+// errAttribute is about an attribute whose length does not fit.
+var errAttribute = errors.New("malformed netlink attribute")
+
+// eachAttribute goes through a list of netlink attributes: length, type, value, padded to four bytes.
+func eachAttribute(list []byte, visit func(kind uint16, value []byte) error) error {
+	const header = 4
+	for len(list) > 0 {
+		if len(list) < header {
+			return errAttribute
 		}
-		key, err := decodeAttributes(attrs[unix.NFTA_SET_ELEM_KEY])
-		if err != nil {
-			return nil, err
+		length := int(binary.NativeEndian.Uint16(list))
+		if length < header || length > len(list) {
+			return errAttribute
 		}
-		value, err := decodeAttributes(attrs[unix.NFTA_SET_ELEM_DATA])
-		if err != nil {
-			return nil, err
+		if err := visit(binary.NativeEndian.Uint16(list[2:])&^attributeFlags, list[header:length]); err != nil {
+			return err
 		}
-		out = append(out, nftables.SetElement{Key: key[unix.NFTA_DATA_VALUE], Val: value[unix.NFTA_DATA_VALUE]})
+		list = list[min((length+3)&^3, len(list)):]
 	}
-	return out, nil
+	return nil
 }
 
 // decodeMessage decodes a netfilter message: struct nfgenmsg, then attributes.
@@ -170,17 +190,16 @@ func decodeMessage(data []byte) (attributes, error) {
 	return decodeAttributes(data[nfgenmsgLength:])
 }
 
+// attributeFlags are the upper two bits of an attribute's type (NLA_TYPE_MASK).
+const attributeFlags = unix.NLA_F_NESTED | unix.NLA_F_NET_BYTEORDER
+
 func decodeAttributes(data []byte) (attributes, error) {
-	list, err := netlink.UnmarshalAttributes(data)
-	if err != nil {
-		return nil, err
-	}
-	out := make(attributes, len(list))
-	for _, a := range list {
-		// The upper two bits say "nested" and "in network byte order" (NLA_TYPE_MASK).
-		out[a.Type&^(unix.NLA_F_NESTED|unix.NLA_F_NET_BYTEORDER)] = a.Data
-	}
-	return out, nil
+	out := attributes{}
+	err := eachAttribute(data, func(kind uint16, value []byte) error {
+		out[kind] = value
+		return nil
+	})
+	return out, err
 }
 
 func attrString(kind uint16, value string) netlink.Attribute {

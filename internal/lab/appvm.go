@@ -66,6 +66,18 @@ func newAppVM(p appPlan, netvm *NetVM) (*AppVM, error) {
 	return a, h.ReplaceFile("/etc/resolv.conf", []byte(conf.String()))
 }
 
+// Again makes a newer domain with the addresses of an AppVM, not attached yet: the same AppVM, started again before the
+// old one is gone.
+func (l *Lab) Again(a *AppVM, domID int) (*AppVM, error) {
+	plan := appPlan{fmt.Sprintf("%s-%d", a.Name, domID), domID, a.Address, a.Address6, a.Card.MAC}
+	again, err := newAppVM(plan, l.NetVM)
+	if err != nil {
+		return nil, err
+	}
+	l.again = append(l.again, again)
+	return again, nil
+}
+
 // Attach plugs the AppVM's card in and has the netvm bring it up, as the toolstack does when a domain starts.
 func (a *AppVM) Attach(ctx context.Context) error {
 	if err := a.netvm.AddCard(a.Card); err != nil {

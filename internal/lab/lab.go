@@ -53,6 +53,8 @@ type Lab struct {
 	VPN      *Network
 	Work     *AppVM
 	Personal *AppVM
+
+	again []*AppVM
 }
 
 // New builds a lab: everything runs when it returns, but for netvmd, and NetworkManager has no connection up.
@@ -148,7 +150,7 @@ func (l *Lab) Hosts() []*Host {
 			hosts = append(hosts, n.Host)
 		}
 	}
-	for _, a := range []*AppVM{l.Work, l.Personal} {
+	for _, a := range append([]*AppVM{l.Work, l.Personal}, l.again...) {
 		if a != nil {
 			hosts = append(hosts, a.Host)
 		}

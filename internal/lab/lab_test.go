@@ -30,6 +30,9 @@ func newLab(t *testing.T) (context.Context, *Lab) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	for _, a := range []*AppVM{l.Work, l.Personal} {
+		attachByHand(ctx, t, l, a)
+	}
 	t.Cleanup(func() {
 		if err := l.Close(); err != nil {
 			t.Error(err)
@@ -39,6 +42,29 @@ func newLab(t *testing.T) (context.Context, *Lab) {
 		}
 	})
 	return ctx, l
+}
+
+// attachByHand brings an AppVM's card up without any program of ours, as these tests are about the lab alone: routed, and
+// masqueraded.
+func attachByHand(ctx context.Context, t *testing.T, l *Lab, a *AppVM) {
+	t.Helper()
+	if err := l.NetVM.AddCard(a.Card); err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range []string{
+		"ip link set " + a.Vif + " group 2 up",
+		"ip address add " + gateway.String() + "/32 dev " + a.Vif,
+		"ip route add " + a.Address.String() + "/32 dev " + a.Vif,
+		"echo 1 > /proc/sys/net/ipv4/ip_forward",
+		"nft 'add table ip out; add chain ip out post { type nat hook postrouting priority srcnat; }; add rule ip out post oifgroup 0 masquerade'",
+	} {
+		if _, err := l.NetVM.Run(ctx, "sh", "-c", line); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := a.setUplink(); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func showLogs(t *testing.T) {

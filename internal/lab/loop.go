@@ -153,6 +153,30 @@ func Count(samples []Sample) Tally {
 	return t
 }
 
+// Outage is for how long a loop's queries got no answer: from the first that failed to the first that was asked after the
+// last that did. It is 0 when all were answered.
+func Outage(samples []Sample) time.Duration {
+	var first, last time.Time
+	for _, s := range samples {
+		if s.Err == nil {
+			continue
+		}
+		if first.IsZero() || s.Asked.Before(first) {
+			first = s.Asked
+		}
+		if s.Asked.After(last) {
+			last = s.Asked
+		}
+	}
+	end := last
+	for _, s := range samples {
+		if s.Asked.After(last) && (end.Equal(last) || s.Asked.Before(end)) {
+			end = s.Asked
+		}
+	}
+	return end.Sub(first)
+}
+
 // Epoch is a stretch of time in which one resolver was the target.
 type Epoch struct {
 	From     time.Time // the earliest moment at which the kernel may have translated to it

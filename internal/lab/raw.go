@@ -162,11 +162,12 @@ func (u UDP) bytes(bool) ([]byte, int, bool) {
 	return append(append(b, 0, 0), u.Payload...), 6, true
 }
 
-// TCP is a segment without data (RFC 9293).
+// TCP is a segment (RFC 9293).
 type TCP struct {
 	FromPort, ToPort          uint16
 	Sequence, Acknowledgement uint32
 	Flags                     uint8 // TCPSyn and the others, together
+	Payload                   []byte
 }
 
 // The flags of TCP.
@@ -187,12 +188,13 @@ func (s TCP) bytes(bool) ([]byte, int, bool) {
 	b = binary.BigEndian.AppendUint32(b, s.Sequence)
 	b = binary.BigEndian.AppendUint32(b, s.Acknowledgement)
 	b = binary.BigEndian.AppendUint16(append(b, fiveWords, s.Flags), window)
-	return append(b, 0, 0, 0, 0), 16, true
+	return append(append(b, 0, 0, 0, 0), s.Payload...), 16, true
 }
 
 // Echo is a ping (RFC 792, RFC 4443).
 type Echo struct {
 	ID, Sequence uint16
+	Payload      []byte
 }
 
 func (Echo) protocol(v6 bool) uint8 {
@@ -209,7 +211,7 @@ func (e Echo) bytes(v6 bool) ([]byte, int, bool) {
 		b[0] = request6
 	}
 	b = binary.BigEndian.AppendUint16(b, e.ID)
-	return binary.BigEndian.AppendUint16(b, e.Sequence), 2, v6
+	return append(binary.BigEndian.AppendUint16(b, e.Sequence), e.Payload...), 2, v6
 }
 
 // Advertisement is a neighbour advertisement (RFC 4861, 4.4): it says that Target is at MAC. IPv6 only.
@@ -224,6 +226,58 @@ func (a Advertisement) bytes(bool) ([]byte, int, bool) {
 	const advertisement, solicitedOverride, targetMAC, eightBytes = 136, 0x60, 2, 1
 	b := append([]byte{advertisement, 0, 0, 0, solicitedOverride, 0, 0, 0}, a.Target.AsSlice()...)
 	return append(append(b, targetMAC, eightBytes), a.MAC...), 2, true
+}
+
+// Solicitation is a neighbour solicitation (RFC 4861, 4.3): it asks for Target, and says that the sender is at MAC. IPv6
+// only.
+type Solicitation struct {
+	Target netip.Addr
+	MAC    net.HardwareAddr
+}
+
+func (Solicitation) protocol(bool) uint8 { return unix.IPPROTO_ICMPV6 }
+
+func (s Solicitation) bytes(bool) ([]byte, int, bool) {
+	const solicitation, sourceMAC, eightBytes = 135, 1, 1
+	b := append([]byte{solicitation, 0, 0, 0, 0, 0, 0, 0}, s.Target.AsSlice()...)
+	return append(append(b, sourceMAC, eightBytes), s.MAC...), 2, true
+}
+
+// RouterAdvertisement claims to be a router for everything, with a prefix for addresses (RFC 4861, 4.2). IPv6 only.
+type RouterAdvertisement struct {
+	Prefix netip.Prefix
+}
+
+func (RouterAdvertisement) protocol(bool) uint8 { return unix.IPPROTO_ICMPV6 }
+
+func (r RouterAdvertisement) bytes(bool) ([]byte, int, bool) {
+	const advertisement, hopLimit, lifetime = 134, 64, 1800
+	const prefixInformation, thirtyTwoBytes, onLinkAutonomous = 3, 4, 0xc0
+	b := binary.BigEndian.AppendUint16([]byte{advertisement, 0, 0, 0, hopLimit, 0}, lifetime)
+	b = append(b, make([]byte, 8)...) // reachable and retransmission times
+	b = append(b, prefixInformation, thirtyTwoBytes, uint8(r.Prefix.Bits()), onLinkAutonomous)
+	b = binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(b, lifetime), lifetime)
+	return append(append(b, 0, 0, 0, 0), r.Prefix.Addr().AsSlice()...), 2, true
+}
+
+// Redirect says that Destination is better reached by Target: ICMP's (RFC 792), with the header of a packet that never
+// was, or NDP's (RFC 4861, 4.5).
+type Redirect struct {
+	Target, Destination netip.Addr
+	Victim              netip.Addr // IPv4: who sent that packet
+}
+
+func (Redirect) protocol(v6 bool) uint8 { return Echo{}.protocol(v6) }
+
+func (r Redirect) bytes(v6 bool) ([]byte, int, bool) {
+	const redirect, forHost, redirect6 = 5, 1, 137
+	if v6 {
+		b := append([]byte{redirect6, 0, 0, 0, 0, 0, 0, 0}, r.Target.AsSlice()...)
+		return append(b, r.Destination.AsSlice()...), 2, true
+	}
+	b := append([]byte{redirect, forHost, 0, 0}, r.Target.AsSlice()...)
+	inner := Packet{From: r.Victim, To: r.Destination}.header4(unix.IPPROTO_UDP, 8)
+	return append(append(b, inner...), 0, 1, 0, 53, 0, 8, 0, 0), 2, false
 }
 
 // ARP is a question for an IPv4 address or an answer (RFC 826); the addresses in it need not be the sender's.

@@ -14,12 +14,13 @@ import (
 	"netvmd/internal/vif"
 )
 
-// Firewall opens a backend. It is for one goroutine at a time, so a program may want several. known says who must be
-// able to send from where when everything was lost; nil = nobody knows.
-func Firewall(ctx context.Context, conf config.Config, known func() []netvm.Admission, log *slog.Logger) (firewall.Backend, error) {
+// Firewall opens a backend. It is for one goroutine at a time, so a program may want several. When the kernel has lost
+// who may send from where, it goes by the records of the vifs.
+func Firewall(ctx context.Context, conf config.Config, log *slog.Logger) (firewall.Backend, error) {
 	return firewall.New(ctx, firewall.Options{
 		Kind: string(conf.Firewall.Backend), Base: string(conf.Firewall.Base), Flowtable: string(conf.Firewall.Flowtable),
-		Lock: firewall.LockPath(conf.RuntimeDir), Known: known, Log: log,
+		Lock: firewall.LockPath(conf.RuntimeDir), Log: log,
+		Known: vif.NewRecords(conf.RuntimeDir).Admissions,
 	})
 }
 
@@ -61,7 +62,7 @@ func Settings(ctx context.Context, conf config.Config) (settings vif.Settings, d
 // Setup opens what sets up vifs; done closes it. Where no rules are loaded, those that it loads refuse the virtual DNS
 // addresses.
 func Setup(ctx context.Context, conf config.Config, virtual []netip.Addr, log *slog.Logger) (setup *vif.Setup, done func(), err error) {
-	gate, err := Firewall(ctx, conf, nil, log)
+	gate, err := Firewall(ctx, conf, log)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -75,4 +76,9 @@ func Setup(ctx context.Context, conf config.Config, virtual []netip.Addr, log *s
 		return nil, nil, err
 	}
 	return setup, func() { setup.Close(); flows.Close() }, nil
+}
+
+// Admissions are who must be able to send from where, by the records of the vifs.
+func Admissions(conf config.Config) ([]netvm.Admission, error) {
+	return vif.NewRecords(conf.RuntimeDir).Admissions()
 }

@@ -15,6 +15,9 @@ import (
 const (
 	// lookPause is the least time between two looks: of 256 vifs that come up at once, many are seen in one.
 	lookPause = 100 * time.Millisecond
+	// lookShare is how many times as long as a look took the pause after it is at least, so that looks never take more
+	// than a fifth of a processor.
+	lookShare = 4
 	// lookTimeout bounds one look with all that it mends. It takes some milliseconds; with iptables, each vif that must
 	// be admitted again takes as many more.
 	lookTimeout = 30 * time.Second
@@ -41,16 +44,16 @@ type Census struct {
 	looked   bool
 	vifs     []netvm.Vif
 	problems []string
-	admitted []netvm.Admission
 
 	// Owned by the goroutine of Run.
-	cares map[string]*care
+	cares   map[string]*care
+	records shelf
 }
 
 // NewCensus returns one that follows nothing until Run, and works through an open setup that nobody else uses.
 func NewCensus(setup *Setup) *Census {
 	return &Census{
-		setup: setup, log: setup.Log, cares: map[string]*care{},
+		setup: setup, log: setup.Log, cares: map[string]*care{}, records: shelf{},
 		changed: make(chan struct{}, 1), dirty: make(chan struct{}, 1),
 	}
 }
@@ -64,13 +67,6 @@ func (c *Census) Take() ([]netvm.Vif, []string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.vifs, c.problems
-}
-
-// Admissions are who must be able to send from where, by the last look; for rules that are loaded after all was lost.
-func (c *Census) Admissions() []netvm.Admission {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.admitted
 }
 
 // Configure says whether drift is mended or, with onlyWarn, only said, and looks again.
@@ -107,7 +103,7 @@ func (c *Census) Run(ctx context.Context) error {
 }
 
 // keepLooking looks when something may be different, or when something is to be tried again: at once, and then not
-// before lookPause has passed.
+// before the pause has passed.
 func (c *Census) keepLooking(ctx context.Context) {
 	again := time.NewTimer(time.Hour)
 	defer again.Stop()
@@ -123,8 +119,9 @@ func (c *Census) keepLooking(ctx context.Context) {
 		case <-c.dirty:
 		case <-again.C:
 		}
+		began := time.Now()
 		c.look(ctx)
-		if !sleep(ctx, lookPause) {
+		if !sleep(ctx, max(lookPause, lookShare*time.Since(began))) {
 			return
 		}
 	}
@@ -135,7 +132,7 @@ func (c *Census) look(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
 	began := time.Now()
-	l, err := c.setup.survey(ctx)
+	l, err := c.setup.survey(ctx, c.records)
 	if err != nil {
 		c.failed(err)
 		return
@@ -149,7 +146,7 @@ func (c *Census) look(ctx context.Context) {
 	}
 	problems = append(problems, c.forget(ctx, l, grace)...)
 	c.dropCares(l)
-	c.put(vifs, problems, l.admissions())
+	c.put(vifs, problems)
 	c.log.Debug("looked at the vifs", "vifs", len(vifs), "took", time.Since(began).Round(time.Microsecond))
 }
 
@@ -187,17 +184,17 @@ func (c *Census) attendAll(ctx context.Context, l *land) (vifs []netvm.Vif, prob
 func (c *Census) failed(err error) {
 	c.care(everything, Spec{}, "").later()
 	c.mu.Lock()
-	vifs, admitted := c.vifs, c.admitted
+	vifs := c.vifs
 	c.mu.Unlock()
-	c.put(vifs, []string{"The vifs cannot be looked at: " + err.Error() + ". What was seen last is shown; it is tried again."}, admitted)
+	c.put(vifs, []string{"The vifs cannot be looked at: " + oneLine(err) + ". What was seen last is shown; it is tried again."})
 }
 
 // put gives a token if something is different.
-func (c *Census) put(vifs []netvm.Vif, problems []string, admitted []netvm.Admission) {
+func (c *Census) put(vifs []netvm.Vif, problems []string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	same := c.looked && reflect.DeepEqual(vifs, c.vifs) && reflect.DeepEqual(problems, c.problems)
-	c.vifs, c.problems, c.admitted, c.looked = vifs, problems, admitted, true
+	c.vifs, c.problems, c.looked = vifs, problems, true
 	if same {
 		return
 	}

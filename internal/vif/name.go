@@ -1,6 +1,7 @@
 package vif
 
 import (
+	"cmp"
 	"fmt"
 	"regexp"
 	"strconv"
@@ -29,6 +30,16 @@ func ParseName(name string) (domID, devID int, err error) {
 		return 0, 0, fmt.Errorf("%s: the highest domid is %d, the highest devid %d", name, maxDomID, maxDevID)
 	}
 	return domID, devID, nil
+}
+
+// byAge orders the names of vifs by domain and device: of two domains, the newer has the higher number.
+func byAge(a, b string) int {
+	domA, devA, errA := ParseName(a)
+	domB, devB, errB := ParseName(b)
+	if errA != nil || errB != nil {
+		return cmp.Compare(a, b)
+	}
+	return cmp.Or(cmp.Compare(domA, domB), cmp.Compare(devA, devB))
 }
 
 // metricOf is the metric of the routes to a domain: of two domains with one address, the newer is preferred, as domids

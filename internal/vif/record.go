@@ -1,12 +1,17 @@
 package vif
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
+
+	"netvmd/internal/netvm"
 )
 
 // Records are the files <runtime_dir>/vifs/<vif>.json: what each vif was brought up with. They outlive the daemon,
@@ -89,6 +94,72 @@ func (r Records) Names() ([]string, error) {
 			out = append(out, name)
 		}
 	}
+	return out, nil
+}
+
+// shelf remembers records as they were read last. A record is replaced as a whole, so one whose file is the same still
+// says the same.
+type shelf map[string]shelved
+
+type shelved struct {
+	file os.FileInfo
+	spec Spec
+}
+
+// read is Records.Read, unless the file is the one that was read before.
+func (s shelf) read(r Records, name string) (Spec, error) {
+	file, err := os.Stat(r.path(name))
+	last, known := s[name]
+	if err == nil && known && os.SameFile(file, last.file) && file.ModTime().Equal(last.file.ModTime()) && file.Size() == last.file.Size() {
+		return last.spec, nil
+	}
+	delete(s, name)
+	spec, readErr := r.Read(name)
+	if err == nil && readErr == nil {
+		s[name] = shelved{file, spec}
+	}
+	return spec, readErr
+}
+
+// all reads every record, ordered by domain and device. Those that cannot be read are broken.
+func (r Records) all(remembered shelf) (specs []Spec, broken map[string]error, err error) {
+	names, err := r.Names()
+	if err != nil {
+		return nil, nil, err
+	}
+	slices.SortFunc(names, byAge)
+	broken = map[string]error{}
+	for _, name := range names {
+		spec, err := remembered.read(r, name)
+		switch {
+		case errors.Is(err, fs.ErrNotExist): // it went meanwhile
+		case err != nil:
+			broken[name] = err
+		default:
+			specs = append(specs, spec)
+		}
+	}
+	return specs, broken, nil
+}
+
+// Admissions are who must be able to send from where, by the records that can be read. An address belongs to the newest
+// domain that has it.
+func (r Records) Admissions() ([]netvm.Admission, error) {
+	specs, _, err := r.all(shelf{})
+	if err != nil {
+		return nil, err
+	}
+	holders := map[netip.Addr]string{}
+	for _, spec := range specs {
+		for _, a := range spec.Addresses {
+			holders[a] = spec.Name
+		}
+	}
+	var out []netvm.Admission
+	for addr, name := range holders {
+		out = append(out, netvm.Admission{Vif: name, Addr: addr})
+	}
+	slices.SortFunc(out, func(a, b netvm.Admission) int { return cmp.Or(byAge(a.Vif, b.Vif), a.Addr.Compare(b.Addr)) })
 	return out, nil
 }
 

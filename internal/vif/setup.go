@@ -27,6 +27,8 @@ type Gate interface {
 	Expel(ctx context.Context, vif string, heirs []netvm.Admission) error
 	// Admitted lists who may send from where.
 	Admitted(ctx context.Context) ([]netvm.Admission, error)
+	// Strays lists what others made of admissions: what stands in some of the places where it must, and not in all.
+	Strays(ctx context.Context) ([]netvm.Admission, error)
 	// Accelerate lets established flows over these devices take the short way, where the kernel has one.
 	Accelerate(ctx context.Context, devices []string) error
 }

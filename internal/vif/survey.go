@@ -1,11 +1,8 @@
 package vif
 
 import (
-	"cmp"
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"net/netip"
 	"slices"
@@ -22,7 +19,8 @@ type land struct {
 	broken   map[string]error   // records that cannot be read
 	devices  map[string]*netdev // those whose name is that of a vif
 	admitted map[string][]netip.Addr
-	holders  map[netip.Addr]string // the vif that an address belongs to
+	strays   map[string][]netip.Addr // admissions that others made halves of
+	holders  map[netip.Addr]string   // the vif that an address belongs to
 }
 
 // netdev is what the kernel has of one.
@@ -34,54 +32,32 @@ type netdev struct {
 	neighbours   map[netip.Addr]string       // the permanent ones, by their Ethernet address
 }
 
-// survey looks at everything once. What it costs hardly depends on how many vifs there are but for reading their records:
-// each list is read in whole.
-func (s *Setup) survey(ctx context.Context) (*land, error) {
-	l := &land{broken: map[string]error{}, devices: map[string]*netdev{}, admitted: map[string][]netip.Addr{}}
-	if err := l.readRecords(s.records); err != nil {
+// survey looks at everything once: each list is read in whole, whatever the number of vifs.
+func (s *Setup) survey(ctx context.Context, remembered shelf) (*land, error) {
+	l := &land{devices: map[string]*netdev{}}
+	var err error
+	if l.records, l.broken, err = s.records.all(remembered); err != nil {
 		return nil, err
 	}
 	if err := l.readKernel(s.kernel); err != nil {
 		return nil, err
 	}
-	admitted, err := s.Gate.Admitted(ctx)
-	if err != nil {
+	if l.admitted, err = byVif(s.Gate.Admitted(ctx)); err != nil {
 		return nil, err
 	}
-	for _, a := range admitted {
-		l.admitted[a.Vif] = append(l.admitted[a.Vif], a.Addr)
+	if l.strays, err = byVif(s.Gate.Strays(ctx)); err != nil {
+		return nil, err
 	}
 	l.settleHolders()
 	return l, nil
 }
 
-func (l *land) readRecords(records Records) error {
-	names, err := records.Names()
-	if err != nil {
-		return err
+func byVif(list []netvm.Admission, err error) (map[string][]netip.Addr, error) {
+	out := map[string][]netip.Addr{}
+	for _, a := range list {
+		out[a.Vif] = append(out[a.Vif], a.Addr)
 	}
-	for _, name := range names {
-		spec, err := records.Read(name)
-		switch {
-		case errors.Is(err, fs.ErrNotExist): // it went meanwhile
-		case err != nil:
-			l.broken[name] = err
-		default:
-			l.records = append(l.records, spec)
-		}
-	}
-	slices.SortFunc(l.records, func(a, b Spec) int { return byAge(a.Name, b.Name) })
-	return nil
-}
-
-// byAge orders vifs by domain and device: of two domains, the newer has the higher number.
-func byAge(a, b string) int {
-	domA, devA, errA := ParseName(a)
-	domB, devB, errB := ParseName(b)
-	if errA != nil || errB != nil {
-		return cmp.Compare(a, b)
-	}
-	return cmp.Or(cmp.Compare(domA, domB), cmp.Compare(devA, devB))
+	return out, err
 }
 
 // settleHolders says whose an address is: the newest domain's whose device is there.
@@ -197,7 +173,7 @@ func (l *land) drift(spec Spec) drift {
 			out.firewall = append(out.firewall, fmt.Sprintf("it may not send from %s", a))
 		}
 	}
-	for _, a := range admitted {
+	for _, a := range slices.Concat(admitted, l.strays[spec.Name]) {
 		if !slices.Contains(spec.Addresses, a) {
 			out.firewall = append(out.firewall, fmt.Sprintf("it may send from %s, which is not its own", a))
 		}
@@ -229,17 +205,6 @@ func (l *land) entitled(spec Spec) []netip.Addr {
 	return slices.DeleteFunc(slices.Clone(spec.Addresses), func(a netip.Addr) bool { return l.holders[a] != spec.Name })
 }
 
-// admissions are who must be able to send from where.
-func (l *land) admissions() []netvm.Admission {
-	var out []netvm.Admission
-	for _, spec := range l.records {
-		for _, a := range l.entitled(spec) {
-			out = append(out, netvm.Admission{Vif: spec.Name, Addr: a})
-		}
-	}
-	return out
-}
-
 // gone are the vifs without a device of which there is something left: a record, good or broken, or an admission.
 func (l *land) gone() []string {
 	left := map[string]bool{}
@@ -249,9 +214,11 @@ func (l *land) gone() []string {
 	for name := range l.broken {
 		left[name] = true
 	}
-	for name := range l.admitted {
-		_, _, err := ParseName(name)
-		left[name] = err == nil // what an admin admits by another name is his own
+	for _, admitted := range []map[string][]netip.Addr{l.admitted, l.strays} {
+		for name := range admitted {
+			_, _, err := ParseName(name)
+			left[name] = err == nil // what an admin admits by another name is his own
+		}
 	}
 	var out []string
 	for name, is := range left {

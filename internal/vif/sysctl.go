@@ -15,8 +15,9 @@ const sysctlRoot = "/proc/sys/net"
 // setting is a file below sysctlRoot, in which % stands for the vif.
 type setting struct{ path, value string }
 
-// settings4 are those of every vif: the AppVM does not steer our routing, and gets an answer to ARP for the gateway
-// alone, whose address is on the vif.
+// settings4 are those of every vif: the AppVM does not steer our routing. It gets an answer to ARP for the gateway
+// alone, whose address is on the vif; and only if the route to who asks leads back to it (arp_filter), as the kernel
+// remembers who asked, and iptables does not see ARP.
 var settings4 = []setting{
 	{"ipv4/conf/%/forwarding", "1"},
 	{"ipv4/conf/%/accept_redirects", "0"},
@@ -26,6 +27,7 @@ var settings4 = []setting{
 	{"ipv4/conf/%/route_localnet", "0"},
 	{"ipv4/conf/%/proxy_arp", "0"},
 	{"ipv4/conf/%/arp_ignore", "1"},
+	{"ipv4/conf/%/arp_filter", "1"},
 }
 
 // settings6 are those of a vif with IPv6: its addresses are the ones that we give it, and it believes no router.
@@ -46,7 +48,6 @@ var settings6 = []setting{
 var (
 	strict4 = []setting{
 		{"ipv4/conf/%/rp_filter", "1"},
-		{"ipv4/conf/%/arp_filter", "1"},
 		{"ipv4/conf/%/arp_announce", "2"},
 		{"ipv4/conf/%/drop_gratuitous_arp", "1"},
 		{"ipv4/conf/%/drop_unicast_in_l2_multicast", "1"},

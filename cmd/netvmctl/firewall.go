@@ -1,0 +1,170 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/netip"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"netvmd/internal/config"
+	"netvmd/internal/firewall"
+	"netvmd/internal/netvm"
+	"netvmd/internal/parts"
+)
+
+const (
+	loadHelp = `Load brings the kernel to netvmd's rules, with nftables in one transaction. What
+there is of targets and admitted vifs stays; without any, DNS is refused and
+vifs are admitted by their records. Loading again changes nothing.
+
+No vif comes up without these rules: after a load that failed AppVMs have no
+network, rather than no firewall.`
+	checkHelp = `Check compares the kernel with netvmd's rules, with the virtual DNS addresses and
+with the records of the vifs. It changes nothing, and exits 1 if anything differs.`
+	showHelp = `Show prints what the kernel holds: the targets of the virtual DNS addresses, the
+admitted vifs, and the counters of what was dropped and refused since the rules
+were loaded. Counters that stand at 0 are in --json only.`
+)
+
+func newFirewall(g *globals) *cobra.Command {
+	group := &cobra.Command{
+		Use:   "firewall",
+		Short: "Load the firewall, check it, show what it does",
+		Long: `The firewall closes the netvm to AppVMs, lets each AppVM send from its own
+addresses alone, and leads DNS to the uplink's resolvers. These commands work
+with and without netvmd.`,
+		Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error { return errors.New("load, check or show is wanted") },
+	}
+	command := func(name, short, long string, do func(context.Context, *cobra.Command, *table) error) {
+		group.AddCommand(&cobra.Command{
+			Use: name, Short: short, Long: long, Args: cobra.NoArgs,
+			RunE: work(func(cmd *cobra.Command) error {
+				t, err := openTable(cmd, g)
+				if err != nil {
+					return err
+				}
+				return do(cmd.Context(), cmd, t)
+			}),
+		})
+	}
+	command("load", "Load the rules where they are missing or damaged", loadHelp, load)
+	command("check", "Say what differs from how it must be", checkHelp, check)
+	command("show", "Show where DNS is led, who may send from where, and what was dropped", showHelp, show)
+	return group
+}
+
+// table is the firewall that the configuration asks for, and how to print.
+type table struct {
+	firewall.Backend
+	conf config.Config
+	log  *slog.Logger
+	out  io.Writer
+	json bool
+}
+
+func openTable(cmd *cobra.Command, g *globals) (*table, error) {
+	conf, err := config.Load(g.config)
+	if err != nil {
+		return nil, err
+	}
+	log := logTo(cmd.ErrOrStderr())
+	backend, err := parts.Firewall(cmd.Context(), conf, log)
+	return &table{backend, conf, log, cmd.OutOrStdout(), g.json}, err
+}
+
+// virtual are the virtual DNS addresses. When the store does not answer, the firewall must be closed all the same.
+func (t *table) virtual(ctx context.Context) []netip.Addr {
+	if len(t.conf.DNS.Virtual) > 0 {
+		return t.conf.DNS.Virtual
+	}
+	settings, done, err := parts.Settings(ctx, t.conf)
+	if err != nil {
+		fallback := t.conf.DNS.VirtualOr(nil)
+		t.log.Warn("the store does not say the virtual DNS addresses", "going_by", fallback, "error", err)
+		return fallback
+	}
+	defer done()
+	return settings.Virtual
+}
+
+func load(ctx context.Context, _ *cobra.Command, t *table) error {
+	changes, err := t.Ensure(ctx, t.virtual(ctx))
+	if err != nil {
+		return err
+	}
+	if t.json {
+		return printJSON(t.out, map[string]any{"backend": t.Name(), "changes": listed(changes)})
+	}
+	if len(changes) == 0 {
+		return printed(fmt.Fprintf(t.out, "already loaded (%s)\n", t.Name()))
+	}
+	return t.printLines(changes)
+}
+
+func check(ctx context.Context, _ *cobra.Command, t *table) error {
+	differences, err := t.differences(ctx)
+	if err != nil {
+		return err
+	}
+	switch {
+	case t.json:
+		err = printJSON(t.out, map[string]any{"backend": t.Name(), "differences": listed(differences)})
+	case len(differences) == 0:
+		err = printed(fmt.Fprintf(t.out, "as it must be (%s)\n", t.Name()))
+	default:
+		err = t.printLines(differences)
+	}
+	if err == nil && len(differences) > 0 {
+		return errSaid
+	}
+	return err
+}
+
+// differences says where the kernel is not as it must be.
+func (t *table) differences(ctx context.Context) ([]string, error) {
+	out, err := t.Faults(ctx)
+	if err != nil {
+		return nil, err
+	}
+	targets, err := t.Targets(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, v := range t.virtual(ctx) {
+		if !slices.ContainsFunc(targets, func(t netvm.Target) bool { return t.Virtual == v }) {
+			out = append(out, fmt.Sprintf("%s is neither led to a resolver nor refused", v))
+		}
+	}
+	admitted, err := t.Admitted(ctx)
+	if err != nil {
+		return nil, err
+	}
+	recorded, err := parts.Admissions(t.conf)
+	for _, a := range recorded {
+		if !slices.Contains(admitted, a) {
+			out = append(out, fmt.Sprintf("%s may not send from %s, as its record says it must", a.Vif, a.Addr))
+		}
+	}
+	for _, a := range admitted {
+		if !slices.Contains(recorded, a) {
+			out = append(out, fmt.Sprintf("%s may send from %s, of which no record says so", a.Vif, a.Addr))
+		}
+	}
+	return out, err
+}
+
+// printLines prints one sentence a line.
+func (t *table) printLines(lines []string) error {
+	for _, line := range lines {
+		if err := printed(fmt.Fprintf(t.out, "%s: %s\n", t.Name(), line)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
