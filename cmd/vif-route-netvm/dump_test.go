@@ -28,7 +28,7 @@ echo "== nftables"; nft -s list ruleset
 `
 
 // changing is what differs between two dumps of the same.
-var changing = regexp.MustCompile(`(?m) qdisc \S+| mtu_expires.*$|^:.* \[[0-9]+:[0-9]+\]$|qlen [0-9]+ | gso_\S+ \S+| tso_\S+ \S+| gro_\S+ \S+`)
+var changing = regexp.MustCompile(`(?m) qdisc \S+| state [A-Z]+ |NO-CARRIER,|,LOWER_UP| mtu_expires.*$|^:.* \[[0-9]+:[0-9]+\]$|qlen [0-9]+ | gso_\S+ \S+| tso_\S+ \S+| gro_\S+ \S+`)
 
 // dump is the netvm's network, our files and the flows of AppVMs, as text.
 func (s *scene) dump() string {
@@ -75,6 +75,13 @@ func (s *scene) files() string {
 		return err
 	}))
 	return out.String()
+}
+
+// inAnyOrder sorts a dump: iptables keeps its rules in the order in which they came.
+func inAnyOrder(dump string) string {
+	lines := strings.Split(dump, "\n")
+	slices.Sort(lines)
+	return strings.Join(lines, "\n")
 }
 
 // same wants two dumps to be equal, and else shows the lines that differ.

@@ -97,13 +97,9 @@ func (f *iptFamily) changeAdmissions(ctx context.Context, rules ruleset, is, wan
 		if err := f.Delete("raw", chainAllowed, strings.Fields(allowRule(a))...); err != nil {
 			return fmt.Errorf("%s: take %s from it: %w", a.Vif, a.Addr, err)
 		}
-		moves := slices.ContainsFunc(want, func(w netvm.Admission) bool { return w.Addr == a.Addr })
-		if moves || !slices.Contains(guarded, guardRule(a.Addr)) {
-			continue
-		}
-		if err := f.Delete("raw", chainSpoof, strings.Fields(guardRule(a.Addr))...); err != nil {
-			return fmt.Errorf("%s: forget %s: %w", a.Vif, a.Addr, err)
-		}
+	}
+	if err := f.forgetGuards(guarded, want); err != nil {
+		return err
 	}
 	for _, a := range want {
 		if slices.Contains(is, a) {
@@ -114,6 +110,20 @@ func (f *iptFamily) changeAdmissions(ctx context.Context, rules ruleset, is, wan
 		}
 		if err := f.admit(ctx, a, slices.Contains(guarded, guardRule(a.Addr))); err != nil {
 			return fmt.Errorf("%s: admit %s: %w", a.Vif, a.Addr, err)
+		}
+	}
+	return nil
+}
+
+// forgetGuards deletes the rules that guard an address which no vif has any more, also one that a killed program left.
+func (f *iptFamily) forgetGuards(guarded []string, want []netvm.Admission) error {
+	for _, rule := range guarded {
+		needed := rule == toAllowed || slices.ContainsFunc(want, func(w netvm.Admission) bool { return guardRule(w.Addr) == rule })
+		if needed {
+			continue
+		}
+		if err := f.Delete("raw", chainSpoof, strings.Fields(rule)...); err != nil {
+			return fmt.Errorf("delete %q from chain %s: %w", rule, chainSpoof, err)
 		}
 	}
 	return nil

@@ -77,9 +77,9 @@ type nftBackend struct {
 	writer   *nftables.Conn // nil after an error: its socket may hold answers that nobody waits for
 	// last is what was read or written last; it holds as long as the kernel's generation is last.generation.
 	last *nftState
-	// gate is what was read last of who may send from where, when the kernel's generation was gateSeen; nil = nothing was.
-	gate     gateState
-	gateSeen uint32
+	// gate is who may send from where; it holds as long as the kernel's generation is gateGeneration.
+	gate           gateState
+	gateGeneration uint32
 }
 
 func newNFTables(ctx context.Context, o Options) (*nftBackend, error) {

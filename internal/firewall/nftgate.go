@@ -93,21 +93,23 @@ type gateSet struct {
 // gateState is all of them.
 type gateState []gateSet
 
-// readGate gives all sets that say who may send from where. As long as nobody committed anything, that is what was seen
-// last.
+// readGate gives all sets that say who may send from where, and what they hold. As long as nobody committed anything,
+// that is what was seen last.
 func (b *nftBackend) readGate(ctx context.Context) (gateState, error) {
 	generation, err := b.reader.generation(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if b.gate == nil || b.gateSeen != generation {
-		b.gate, err = b.dumpGate(ctx)
-		b.gateSeen = generation
+	if b.gate == nil || b.gateGeneration != generation {
+		if b.gate, err = b.readGateSets(ctx); err != nil {
+			return nil, err
+		}
+		b.gateGeneration = generation
 	}
-	return b.gate, err
+	return b.gate, nil
 }
 
-func (b *nftBackend) dumpGate(ctx context.Context) (gateState, error) {
+func (b *nftBackend) readGateSets(ctx context.Context) (gateState, error) {
 	var out gateState
 	for _, f := range b.families {
 		sets := []gateSet{{set: f.allowed, v4: f.v4, byVif: true}}

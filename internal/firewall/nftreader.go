@@ -23,6 +23,9 @@ const dumpAttempts = 10
 // nfgenmsgLength is the size of struct nfgenmsg (linux/netfilter/nfnetlink.h): family, version, resource id.
 const nfgenmsgLength = 4
 
+// messageFamily is where decodeMessage leaves the family of a message: attributes have types of 14 bits (NLA_TYPE_MASK).
+const messageFamily = 0xffff
+
 // attributes are the top-level attributes of one message.
 type attributes map[uint16][]byte
 
@@ -187,7 +190,11 @@ func decodeMessage(data []byte) (attributes, error) {
 	if len(data) < nfgenmsgLength {
 		return nil, fmt.Errorf("netfilter message of %d bytes", len(data))
 	}
-	return decodeAttributes(data[nfgenmsgLength:])
+	out, err := decodeAttributes(data[nfgenmsgLength:])
+	if err == nil {
+		out[messageFamily] = data[:1]
+	}
+	return out, err
 }
 
 // attributeFlags are the upper two bits of an attribute's type (NLA_TYPE_MASK).

@@ -69,9 +69,13 @@ func (b *nftBackend) read(ctx context.Context) (*nftState, error) {
 	if err != nil {
 		return nil, err
 	}
+	objects, err := b.readObjects(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("nftables: read the rules: %w", err)
+	}
 	state := &nftState{generation: generation, table: table{}}
 	for _, f := range b.families {
-		fault, err := b.readFamily(ctx, f, texts, state.table)
+		fault, err := b.readFamily(ctx, f, objects, texts, state.table)
 		if err != nil {
 			return nil, fmt.Errorf("nftables: read table %s %s: %w", f.word, ownTable, err)
 		}
@@ -84,13 +88,10 @@ func (b *nftBackend) read(ctx context.Context) (*nftState, error) {
 }
 
 // readFamily adds the elements of one table to into, and says what is wrong with its rules.
-func (b *nftBackend) readFamily(ctx context.Context, f *nftFamily, texts []string, into table) (fault string, err error) {
-	digest, err := b.digest(ctx, f)
-	if errors.Is(err, unix.ENOENT) {
+func (b *nftBackend) readFamily(ctx context.Context, f *nftFamily, all nftObjects, texts []string, into table) (fault string, err error) {
+	digest := all.digest(f)
+	if digest == nil {
 		return "is missing", nil
-	}
-	if err != nil {
-		return "", err
 	}
 	seals, err := b.reader.elements(ctx, f.seal)
 	if errors.Is(err, unix.ENOENT) {
@@ -158,48 +159,57 @@ func sealWord(text string, digest []byte) string {
 	return hex.EncodeToString(h.Sum(nil))[:sealLength]
 }
 
-// digest condenses what the kernel holds of ours: the table's flags, our chains, the expressions of their rules, and
-// the types of our sets. Handles and counters are left out, as they differ from load to load.
-func (b *nftBackend) digest(ctx context.Context, f *nftFamily) ([]byte, error) {
-	h := sha256.New()
-	family := byte(f.table.Family)
+// nftObjects are all objects of our tables, of all families: a question to the kernel for each kind, not for each table.
+type nftObjects struct{ tables, chains, rules, sets []attributes }
 
-	tables, err := b.reader.get(ctx, family, unix.NFT_MSG_GETTABLE, false, attrString(unix.NFTA_TABLE_NAME, ownTable))
-	if err != nil {
-		return nil, err
+func (b *nftBackend) readObjects(ctx context.Context) (nftObjects, error) {
+	var all nftObjects
+	for _, kind := range []struct {
+		into  *[]attributes
+		what  uint16
+		table uint16 // the attribute that names its table
+	}{
+		{&all.tables, unix.NFT_MSG_GETTABLE, unix.NFTA_TABLE_NAME},
+		{&all.chains, unix.NFT_MSG_GETCHAIN, unix.NFTA_CHAIN_TABLE},
+		{&all.rules, unix.NFT_MSG_GETRULE, unix.NFTA_RULE_TABLE},
+		{&all.sets, unix.NFT_MSG_GETSET, unix.NFTA_SET_TABLE},
+	} {
+		list, err := b.reader.get(ctx, unix.NFPROTO_UNSPEC, kind.what, true)
+		if err != nil {
+			return nftObjects{}, err
+		}
+		*kind.into = slices.DeleteFunc(list, func(a attributes) bool { return nulTerminated(a[kind.table]) != ownTable })
 	}
-	for _, t := range tables {
-		feed(h, t[unix.NFTA_TABLE_FLAGS])
-	}
-	chains, err := b.reader.get(ctx, family, unix.NFT_MSG_GETCHAIN, true)
-	if err != nil {
-		return nil, err
-	}
-	for _, c := range chains {
-		if nulTerminated(c[unix.NFTA_CHAIN_TABLE]) == ownTable && slices.Contains(ownChains, nulTerminated(c[unix.NFTA_CHAIN_NAME])) {
-			feed(h, c[unix.NFTA_CHAIN_NAME], c[unix.NFTA_CHAIN_HOOK], c[unix.NFTA_CHAIN_POLICY], c[unix.NFTA_CHAIN_TYPE])
+	return all, nil
+}
+
+// digest condenses what the kernel holds of one table of ours: its flags, our chains, the expressions of their rules, and
+// the types of our sets; nil = there is no such table. Handles and counters are left out, as they differ from load to
+// load.
+func (o nftObjects) digest(f *nftFamily) []byte {
+	h := sha256.New()
+	found := false
+	visit := func(list []attributes, name uint16, known []string, parts ...uint16) {
+		for _, a := range list {
+			if a[messageFamily][0] != byte(f.table.Family) || known != nil && !slices.Contains(known, nulTerminated(a[name])) {
+				continue
+			}
+			found = true
+			for _, part := range parts {
+				feed(h, a[part])
+			}
 		}
 	}
-	rules, err := b.reader.get(ctx, family, unix.NFT_MSG_GETRULE, true, attrString(unix.NFTA_RULE_TABLE, ownTable))
-	if err != nil {
-		return nil, err
+	visit(o.tables, unix.NFTA_TABLE_NAME, nil, unix.NFTA_TABLE_FLAGS)
+	visit(o.chains, unix.NFTA_CHAIN_NAME, ownChains,
+		unix.NFTA_CHAIN_NAME, unix.NFTA_CHAIN_HOOK, unix.NFTA_CHAIN_POLICY, unix.NFTA_CHAIN_TYPE)
+	visit(o.rules, unix.NFTA_RULE_CHAIN, ownChains, unix.NFTA_RULE_CHAIN, unix.NFTA_RULE_EXPRESSIONS)
+	visit(o.sets, unix.NFTA_SET_NAME, ownSets, unix.NFTA_SET_NAME, unix.NFTA_SET_FLAGS, unix.NFTA_SET_KEY_TYPE,
+		unix.NFTA_SET_KEY_LEN, unix.NFTA_SET_DATA_TYPE, unix.NFTA_SET_DATA_LEN)
+	if !found {
+		return nil
 	}
-	for _, r := range rules {
-		if nulTerminated(r[unix.NFTA_RULE_TABLE]) == ownTable && slices.Contains(ownChains, nulTerminated(r[unix.NFTA_RULE_CHAIN])) {
-			feed(h, r[unix.NFTA_RULE_CHAIN], r[unix.NFTA_RULE_EXPRESSIONS])
-		}
-	}
-	sets, err := b.reader.get(ctx, family, unix.NFT_MSG_GETSET, true, attrString(unix.NFTA_SET_TABLE, ownTable))
-	if err != nil {
-		return nil, err
-	}
-	for _, s := range sets {
-		if slices.Contains(ownSets, nulTerminated(s[unix.NFTA_SET_NAME])) {
-			feed(h, s[unix.NFTA_SET_NAME], s[unix.NFTA_SET_FLAGS], s[unix.NFTA_SET_KEY_TYPE], s[unix.NFTA_SET_KEY_LEN],
-				s[unix.NFTA_SET_DATA_TYPE], s[unix.NFTA_SET_DATA_LEN])
-		}
-	}
-	return h.Sum(nil), nil
+	return h.Sum(nil)
 }
 
 // feed hashes each part with its length before it, so that no two lists of parts hash alike.
@@ -213,18 +223,14 @@ func feed(h hash.Hash, parts ...[]byte) {
 
 // writeSeals seals the tables, which were loaded from this text, as they are now.
 func (b *nftBackend) writeSeals(ctx context.Context, text string) error {
-	words := map[*nftFamily]string{}
-	for _, f := range b.families {
-		digest, err := b.digest(ctx, f)
-		if err != nil {
-			return fmt.Errorf("nftables: read back table %s %s: %w", f.word, ownTable, err)
-		}
-		words[f] = sealWord(text, digest)
+	objects, err := b.readObjects(ctx)
+	if err != nil {
+		return fmt.Errorf("nftables: read back the rules: %w", err)
 	}
-	err := b.transact(func(c *nftables.Conn) error {
+	err = b.transact(func(c *nftables.Conn) error {
 		for _, f := range b.families {
 			key := make([]byte, unix.IFNAMSIZ)
-			copy(key, words[f])
+			copy(key, sealWord(text, objects.digest(f)))
 			if err := c.SetAddElements(f.seal, []nftables.SetElement{{Key: key}}); err != nil {
 				return err
 			}

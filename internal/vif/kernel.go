@@ -139,7 +139,7 @@ func (k *kernel) routes(l netlink.Link, fresh bool, addrs []netip.Addr, metric i
 		return err
 	}
 	for _, r := range is {
-		if slices.Contains(addrs, addressOf(r.Dst.IP)) && r.Priority == metric {
+		if a := addressOf(r.Dst.IP); slices.Contains(addrs, a) && r.Priority == priority(a, metric) {
 			continue
 		}
 		if err := k.RouteDel(&r); err != nil && !errors.Is(err, unix.ESRCH) {
@@ -147,7 +147,7 @@ func (k *kernel) routes(l netlink.Link, fresh bool, addrs []netip.Addr, metric i
 		}
 	}
 	for _, a := range addrs {
-		if slices.ContainsFunc(is, func(r netlink.Route) bool { return addressOf(r.Dst.IP) == a && r.Priority == metric }) {
+		if slices.ContainsFunc(is, func(r netlink.Route) bool { return addressOf(r.Dst.IP) == a && r.Priority == priority(a, metric) }) {
 			continue
 		}
 		// It replaces what a device that is gone by now, or nobody knows who, has left.
@@ -160,9 +160,17 @@ func (k *kernel) routes(l netlink.Link, fresh bool, addrs []netip.Addr, metric i
 
 func hostRoute(l netlink.Link, a netip.Addr, metric int) *netlink.Route {
 	return &netlink.Route{
-		LinkIndex: l.Attrs().Index, Dst: single(a), Scope: netlink.SCOPE_LINK, Priority: metric,
+		LinkIndex: l.Attrs().Index, Dst: single(a), Scope: netlink.SCOPE_LINK, Priority: priority(a, metric),
 		Table: unix.RT_TABLE_MAIN, Protocol: unix.RTPROT_BOOT,
 	}
+}
+
+// priority is a metric as the kernel takes it: for IPv6, 0 would mean 1024 (IP6_RT_PRIO_USER).
+func priority(a netip.Addr, metric int) int {
+	if a.Is4() {
+		return metric
+	}
+	return max(metric, 1)
 }
 
 // hostRoutes lists the routes of the main table that lead to the device. The kernel's own, to link-local IPv6

@@ -1,0 +1,159 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"netvmd/internal/lab"
+)
+
+// deaths are the system calls with which the program, and what it starts, change something: it is killed at the first
+// of each kind, then at the second, and so on, until a run is over before. strace counts for each thread.
+var deaths = map[lab.Backend][]string{
+	lab.NFTables:       {"sendto", "sendmsg", "write", "renameat", "unlinkat", "mkdirat", "clone", "clone3"},
+	lab.IPTablesNFT:    {"clone", "clone3", "sendto"},
+	lab.IPTablesLegacy: {"clone", "clone3", "sendto"},
+}
+
+// strides leave some instants out where a run consists of many processes.
+var strides = map[lab.Backend]int{lab.NFTables: 1, lab.IPTablesNFT: 9, lab.IPTablesLegacy: 7}
+
+// maxDeaths is far more than a run has calls of one kind.
+const maxDeaths = 400
+
+// kill runs a command under strace, which kills it at the n-th call of a kind; false = it was over before.
+func (s *scene) kill(command string, c lab.Card, call string, n int) bool {
+	s.t.Helper()
+	cmd := s.NetVM.HotplugCommand(s.ctx, command, c)
+	under(cmd, "strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace="+call,
+		"-e", fmt.Sprintf("inject=%s:signal=KILL:when=%d", call, n))
+	cmd.Env = append(cmd.Env, "GOMAXPROCS=1") // fewer threads, so that one of them gets far
+	code, _ := s.try(cmd)
+	return code != 0
+}
+
+// overDeaths plays a command in a fresh lab for each instant at which it can be killed. What comes after is told what
+// the netvm looks like after each of the plays in which nobody is killed.
+func overDeaths(t *testing.T, prepare func(*scene), command string, plays []func(*scene), after func(s *scene, n int, want []string)) {
+	for backend, calls := range deaths {
+		var want []string
+		for i, play := range plays {
+			t.Run(fmt.Sprintf("%s undisturbed %d", backend, i), func(t *testing.T) {
+				s := open(t, lab.Options{Backend: backend, VifRoute: plainProgram})
+				play(s)
+				want = append(want, s.dump())
+			})
+		}
+		for _, call := range calls {
+			t.Run(string(backend)+" at "+call, func(t *testing.T) {
+				for n, killed := 1, true; killed; n += strides[backend] {
+					if n > maxDeaths {
+						t.Fatalf("no end after %d", n)
+					}
+					t.Run(fmt.Sprint(n), func(t *testing.T) {
+						s := open(t, lab.Options{Backend: backend, VifRoute: plainProgram})
+						prepare(s)
+						if killed = s.kill(command, s.Work.Card, call, n); killed {
+							s.mustBeGuarded()
+							after(s, n, want)
+						}
+					})
+				}
+			})
+		}
+	}
+}
+
+// mustBeGuarded wants that a vif that is up sends from its own addresses alone.
+func (s *scene) mustBeGuarded() {
+	s.t.Helper()
+	if link, err := s.NetVM.Run(s.ctx, "ip", "-o", "link", "show", "vif1.0", "up"); err != nil || link == "" {
+		return
+	}
+	uplink := s.tap("the uplink", s.Home.Host, "lan0")
+	s.must(s.Work.Send(s.ctx, "eth0",
+		s.packet(s.Personal.Address, lab.Internet, lab.Echo{ID: 1, Payload: []byte("<forged>")}),
+		s.packet(s.Personal.Address6, s.Home.Router6.Addr(), lab.Echo{ID: 1, Payload: []byte("<forged>")}),
+		s.packet(s.Work.Address, lab.Internet, lab.Echo{ID: 1, Payload: []byte("<right>")}),
+		s.packet(s.Work.Address6, s.Home.Router6.Addr(), lab.Echo{ID: 1, Payload: []byte("<right>")})))
+	s.say(s.Home.Router.Addr(), "<over>") // when that has come, all before it has
+	uplink.await("<over>")
+	uplink.mustNotHave("forged")
+	rules := s.rules()
+	for _, want := range []string{s.Work.Address.String(), s.Work.Address6.String()} {
+		if !strings.Contains(rules, want) {
+			s.t.Errorf("the link is up, and no antispoof entry has %s:\n%s", want, rules)
+		}
+	}
+}
+
+// say sends a datagram of the netvm's own.
+func (s *scene) say(to netip.Addr, token string) {
+	s.t.Helper()
+	s.must(s.NetVM.Do(func() error {
+		conn, err := net.Dial("udp", netip.AddrPortFrom(to, 7777).String())
+		if err != nil {
+			return err
+		}
+		_, err = conn.Write([]byte(token))
+		return errors.Join(err, conn.Close())
+	}))
+}
+
+// rules are those against spoofing.
+func (s *scene) rules() string {
+	s.t.Helper()
+	return s.netvm(map[lab.Backend]string{
+		lab.NFTables:       "nft list set ip netvmd allowed; nft list set ip6 netvmd allowed; nft list set arp netvmd allowed",
+		lab.IPTablesNFT:    "iptables-nft-save -t raw; ip6tables-nft-save -t raw",
+		lab.IPTablesLegacy: "iptables-legacy-save -t raw; ip6tables-legacy-save -t raw",
+	}[s.NetVM.Backend()])
+}
+
+func TestAKilledOnlineIsCompletedByTheNextCommand(t *testing.T) {
+	plug := func(s *scene) { s.must(s.NetVM.AddCard(s.Work.Card)) }
+	online := func(s *scene) {
+		plug(s)
+		s.hotplug("online", s.Work.Card)
+	}
+	offline := func(s *scene) {
+		s.must(s.NetVM.RemoveCard(s.Work.Card))
+		s.hotplug("offline", s.Work.Card)
+	}
+	both := func(s *scene) { online(s); offline(s) }
+	overDeaths(t, plug, "online", []func(*scene){online, both}, func(s *scene, n int, want []string) {
+		if n%3 != 0 {
+			s.hotplug("online", s.Work.Card)
+			same(s.t, "after the second online", s.dump(), want[0])
+			return
+		}
+		offline(s)
+		both(s) // which loads the rules, if the killed one did not
+		same(s.t, "after offline", s.dump(), want[1])
+	})
+}
+
+func TestAKilledOfflineIsCompletedByTheNextCommand(t *testing.T) {
+	for name, gone := range map[string]bool{"the device is gone": true, "the device is there": false} {
+		t.Run(name, func(t *testing.T) {
+			bring := func(s *scene) {
+				s.attach(s.Personal, s.Work)
+				if gone {
+					s.must(s.NetVM.RemoveCard(s.Work.Card))
+				}
+			}
+			undisturbed := func(s *scene) {
+				bring(s)
+				s.hotplug("offline", s.Work.Card)
+			}
+			overDeaths(t, bring, "offline", []func(*scene){undisturbed}, func(s *scene, _ int, want []string) {
+				s.hotplug("offline", s.Work.Card)
+				same(s.t, "after the second offline", withoutSettings(s.dump()), withoutSettings(want[0]))
+			})
+		})
+	}
+}
