@@ -2,9 +2,11 @@ package main
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"regexp"
 	"slices"
 	"strconv"
@@ -304,7 +306,7 @@ func (s *scene) mustBeRefused(network, address string) {
 				_, err = conn.Read(make([]byte, 10))
 			}
 		}
-		if timeout, is := err.(net.Error); err == nil || is && timeout.Timeout() {
+		if err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
 			return fmt.Errorf("%s to %s: %w; want it refused at once", network, address, err)
 		}
 		return nil
