@@ -3,8 +3,13 @@ package main
 import (
 	"context"
 	_ "embed" // the script
+	"errors"
 	"fmt"
+	"io"
+	"net"
+	"net/netip"
 	"os/exec"
+	"sort"
 	"sync"
 	"text/tabwriter"
 	"time"
@@ -146,6 +151,9 @@ func (m vifMeasure) many(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := m.lab.Work.Attach(ctx); err != nil {
+		return err
+	}
 	began := time.Now()
 	times, err := m.parallel(ctx, "online", cards)
 	if err != nil {
@@ -156,7 +164,82 @@ func (m vifMeasure) many(ctx context.Context) error {
 	first, last := median(times[:edge]), median(times[manyVifs-edge:])
 	m.out.printf("   %d vifs up, %d at a time: %s in all; the first %d %s each, the last %d %s (medians)\n\n", manyVifs, atATime,
 		ms(took), edge, ms(first), edge, ms(last))
+	return m.throughputs(ctx, cards)
+}
+
+const (
+	// transferRounds is how often throughput is measured with many vifs and with few, in turn, and transferTime how long.
+	transferRounds = 9
+	transferTime   = 500 * time.Millisecond
+	// transferBlock is how much is handed to the kernel at a time, in bytes.
+	transferBlock = 128 << 10
+	transferPort  = 9999
+)
+
+// throughputs compares what one AppVM gets through the netvm while it is alone with another, and while there are many.
+func (m vifMeasure) throughputs(ctx context.Context, cards []lab.Card) error {
+	var few, many []float64
+	for range transferRounds {
+		rate, err := m.transfer(ctx)
+		if err != nil {
+			return err
+		}
+		many = append(many, rate)
+		if _, err := m.parallel(ctx, "offline", cards); err != nil {
+			return err
+		}
+		if rate, err = m.transfer(ctx); err != nil {
+			return err
+		}
+		few = append(few, rate)
+		if _, err := m.parallel(ctx, "online", cards); err != nil {
+			return err
+		}
+	}
+	sort.Float64s(few)
+	sort.Float64s(many)
+	alone, beside := few[len(few)/2], many[len(many)/2]
+	m.out.printf("   TCP from an AppVM through the netvm: %.2f Gbit/s, and beside %d other vifs %.2f Gbit/s: %.2f times as much (medians of %d)\n\n",
+		alone, manyVifs, beside, beside/alone, transferRounds)
 	return nil
+}
+
+// transfer sends from an AppVM to a host on the uplink for a while, and returns the rate in Gbit/s.
+func (m vifMeasure) transfer(ctx context.Context) (rate float64, err error) {
+	var listener net.Listener
+	address := netip.AddrPortFrom(lab.Internet, transferPort).String()
+	if err := m.lab.Home.Do(func() (err error) {
+		listener, err = new(net.ListenConfig).Listen(ctx, "tcp", address)
+		return err
+	}); err != nil {
+		return 0, err
+	}
+	sent := make(chan error, 1)
+	go func() { sent <- m.lab.Work.Go(func() error { return send(ctx, address) }) }()
+	conn, err := listener.Accept()
+	if err != nil {
+		return 0, errors.Join(err, listener.Close())
+	}
+	began := time.Now()
+	bytes, err := io.Copy(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{conn})
+	took := time.Since(began)
+	err = errors.Join(err, <-sent, conn.Close(), listener.Close())
+	return float64(bytes) * 8 / 1e9 / took.Seconds(), err
+}
+
+// send writes to a TCP server until transferTime has passed.
+func send(ctx context.Context, address string) error {
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+	if err != nil {
+		return err
+	}
+	block, until := make([]byte, transferBlock), time.Now().Add(transferTime)
+	for time.Now().Before(until) {
+		if _, err := conn.Write(block); err != nil {
+			return errors.Join(err, conn.Close())
+		}
+	}
+	return conn.Close()
 }
 
 // parallel runs one command for many cards, atATime of them at once, and returns how long each took, in the order of
