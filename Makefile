@@ -49,7 +49,7 @@ fuzz: ## every fuzz target for FUZZTIME (10s)
 	  done; \
 	done
 
-xen: build ## the same programs on a real Xen, in QEMU (needs Debian; installs QEMU)
+xen: build ## the same programs on a real Xen, in QEMU (Debian only; installs QEMU)
 	@internal/lab/xen/run.sh
 
 vuln: ## known vulnerabilities in what we import (asks the Go vulnerability database)
@@ -72,6 +72,7 @@ deps: ## install the programs that the lab and the tests run (apt or dnf, as roo
 check: build lint unit
 	bin/netvm-lab demo
 	$(MAKE) fuzz FUZZTIME=$(FUZZTIME)
+	@if command -v apt-get >/dev/null; then $(MAKE) xen; else echo 'make xen needs Debian: left out'; fi
 
 unit:
 	go test -race -timeout 15m ./...

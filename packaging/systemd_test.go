@@ -294,6 +294,22 @@ func TestServiceUnderSystemd(t *testing.T) {
 		unitIs(unit, "replaced", func() bool { return pid() != before && state("active")() })
 		leads("192.0.2.139")
 	})
+	t.Run("a vif is mended inside the sandbox", func(t *testing.T) {
+		m.write("shared/vif7.0.json", `{"name":"vif7.0","domid":7,"addresses":["10.137.0.7","fd00::7"],"visible_address":"",
+			"visible_gateway":"","mac":"00:16:3e:5e:6c:07","gateway":"10.137.0.6","gateway6":"fd00::6","metric":32745,"state":"up",
+			"since":"2026-01-02T03:04:05Z"}`)
+		out, err := m.run("sh", "-c", "ip link add vif7.0 type veth peer name card7 && mv /var/shared/vif7.0.json /run/netvmd/vifs/")
+		if err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		await("vif7.0 is up", func(s netvm.Status) bool { return len(s.Vifs) == 1 && s.Vifs[0].State == netvm.VifUp })
+		if out, err := m.run("ip", "route", "show", "dev", "vif7.0"); err != nil || !strings.Contains(out, "10.137.0.7 scope link metric 32745") {
+			t.Errorf("%v: %s", err, out)
+		}
+		if out, err := m.run("/opt/bin/netvmctl", "firewall", "check"); err != nil {
+			t.Errorf("netvmctl firewall check: %v: %s", err, out)
+		}
+	})
 	t.Run("stop leaves the kernel's rules", func(t *testing.T) {
 		_, err := m.run("systemctl", "stop", unit)
 		m.must(err)

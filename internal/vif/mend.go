@@ -154,14 +154,17 @@ func (s *Setup) mend(ctx context.Context, spec Spec, entitled []netip.Addr, devi
 	defer unlock()
 	now, err := s.records.Read(spec.Name)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && !now.same(spec) {
-		return nil // another program was faster, and an event will tell
+		return errLocked // it was, a moment ago
 	}
 	if err != nil {
 		return err
 	}
 	link, err := s.kernel.link(spec.Name)
-	if err != nil || link == nil {
+	if err != nil {
 		return err
+	}
+	if link == nil {
+		return errLocked // the card is being taken away
 	}
 	if err := s.readmit(ctx, spec, entitled); err != nil || !device {
 		return err

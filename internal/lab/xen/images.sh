@@ -120,7 +120,7 @@ build_backend() {
 	# xl ends its threads by pthread_cancel, which loads this library by name.
 	cp -L "/$libraries/libgcc_s.so.1" "$tree/$libraries/"
 	add_ours "$tree" netvmd netvm-lab vif-route-netvm
-	cp "$here"/domains/{backend.sh,netvmd.toml,dnsmasq.conf} "$tree/lab/"
+	cp "$here"/domains/{backend.sh,stream,netvmd.toml,dnsmasq.conf} "$tree/lab/"
 	ln -s /lab/netvmd.toml "$tree/etc/netvmd/netvmd.toml"
 }
 

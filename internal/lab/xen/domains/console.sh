@@ -4,7 +4,7 @@
 export PATH=/bin:/usr/bin:/usr/sbin
 
 # Seconds that anything may take that must come. Ten times as long as it does, as others may use the machine too.
-patience=60
+export PATIENCE=60
 
 # begin makes the domain habitable and takes the console.
 begin() {

@@ -26,7 +26,7 @@ domain() {
 }
 
 # create NAME: creates the domain that `domain` described.
-create() { timeout "$patience" xl create "/tmp/$1.cfg"; }
+create() { timeout "$PATIENCE" xl create "/tmp/$1.cfg"; }
 
 # open_console NAME: from now on the domain does what `on` says.
 open_console() {
@@ -45,7 +45,7 @@ on() {
 	fi
 	local fd=${console[$1]} tag=@$SRANDOM line
 	echo "$tag $2" >&"$fd"
-	while IFS= read -r -t $((2 * patience)) -u "$fd" line; do
+	while IFS= read -r -t $((2 * PATIENCE)) -u "$fd" line; do
 		line=${line%$'\r'}
 		case $line in
 		"$tag | "*) echo "${line#"$tag | "}" ;;
