@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -304,7 +305,11 @@ func (s *scene) mustBeRefused(network, address string) {
 				_, err = conn.Read(make([]byte, 10))
 			}
 		}
-		if timeout, is := err.(net.Error); err == nil || is && timeout.Timeout() {
+		var timeout net.Error
+		switch {
+		case err == nil:
+			return fmt.Errorf("%s to %s: there is an answer; want it refused at once", network, address)
+		case errors.As(err, &timeout) && timeout.Timeout():
 			return fmt.Errorf("%s to %s: %w; want it refused at once", network, address, err)
 		}
 		return nil

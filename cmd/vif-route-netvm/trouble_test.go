@@ -60,7 +60,7 @@ var troubles = map[string]trouble{
 	"the configuration has no gateway": {words: "set vif.gateway in netvmd.toml", cause: func(s *scene, cmd *exec.Cmd) {
 		cmd.Env = append(cmd.Env, s.configure(`"10.137.0.6"`, `""`))
 	}},
-	"the program may not change the network": {words: "not permitted", cause: func(s *scene, cmd *exec.Cmd) {
+	"the program may not change the network": {words: "not permitted", cause: func(_ *scene, cmd *exec.Cmd) {
 		under(cmd, "setpriv", "--bounding-set=-net_admin")
 	}},
 	"the runtime folder is read-only": {words: "read-only file system", cause: func(s *scene, _ *exec.Cmd) {

@@ -126,7 +126,7 @@ func (s *Setup) bring(ctx context.Context, spec Spec, device netlink.Link, claim
 		// Until the new route stood, somebody's packets to the address may have begun a flow to its former holder.
 		func() error { return s.purge(ctx, spec, claim.moved) },
 		func() error { return s.Gate.Accelerate(ctx, []string{spec.Name}) },
-		func() error { return s.record(known, done, spec) },
+		func() error { return s.record(done, spec) },
 	}
 	for _, step := range steps {
 		if err := ctx.Err(); err != nil {
@@ -140,7 +140,7 @@ func (s *Setup) bring(ctx context.Context, spec Spec, device netlink.Link, claim
 }
 
 // record writes down what stands now; a vif that already stood so keeps its time.
-func (s *Setup) record(known Spec, done bool, spec Spec) error {
+func (s *Setup) record(done bool, spec Spec) error {
 	if done {
 		return nil
 	}
