@@ -71,14 +71,14 @@ func (b *box) shell(command string) {
 	}
 }
 
-// ctl runs netvmctl and wants an exit code; it returns both outputs.
-func (b *box) ctl(code int, args ...string) (out, complaints string) {
+// ctl runs netvmctl and wants an exit code; it returns what was printed to standard output.
+func (b *box) ctl(code int, args ...string) string {
 	b.t.Helper()
 	var o, c strings.Builder
 	if got := run(append([]string{"--config", filepath.Join(b.dir, "netvmd.toml")}, args...), &o, &c); got != code {
 		b.t.Errorf("netvmctl %q: exit %d, want %d\n%s%s", args, got, code, o.String(), c.String())
 	}
-	return o.String(), c.String()
+	return o.String()
 }
 
 // damage removes a rule of ours.
@@ -99,21 +99,21 @@ func (b *box) says(text string, words ...string) {
 
 func TestFirewallIsLoadedOnceAndChecked(t *testing.T) {
 	overBackends(t, func(b *box) {
-		out, _ := b.ctl(exitFine, "firewall", "show")
+		out := b.ctl(exitFine, "firewall", "show")
 		b.says(out, "No rules of netvmd are loaded")
-		out, _ = b.ctl(exitFailed, "firewall", "check")
+		out = b.ctl(exitFailed, "firewall", "check")
 		b.says(out, b.backend+": ", "10.139.1.2 is neither led to a resolver nor refused")
-		out, _ = b.ctl(exitFine, "firewall", "load")
+		out = b.ctl(exitFine, "firewall", "load")
 		b.says(out, "ruleset loaded", "10.139.1.1: now refused")
-		out, _ = b.ctl(exitFine, "firewall", "load")
+		out = b.ctl(exitFine, "firewall", "load")
 		b.says(out, "already loaded ("+b.backend+")")
-		out, _ = b.ctl(exitFine, "firewall", "check")
+		out = b.ctl(exitFine, "firewall", "check")
 		b.says(out, "as it must be")
 		b.damage()
 		b.ctl(exitFailed, "firewall", "check")
 		b.ctl(exitFine, "firewall", "load")
 		b.ctl(exitFine, "firewall", "check")
-		out, _ = b.ctl(exitFine, "firewall", "show")
+		out = b.ctl(exitFine, "firewall", "show")
 		b.says(out, "10.139.1.1    refused at once", "MAY SEND FROM\nnone")
 	})
 }
@@ -127,7 +127,7 @@ func TestVifsAreAdmittedByTheirRecordsWhenAllWasLost(t *testing.T) {
 		b.write("run/vifs/vif4.0.json", record)
 		b.write("run/vifs/vif5.0.json", "nonsense")
 		b.ctl(exitFine, "firewall", "load")
-		out, _ := b.ctl(exitFine, "firewall", "show", "--json")
+		out := b.ctl(exitFine, "firewall", "show", "--json")
 		var h struct {
 			Backend  string
 			Targets  []struct{ Virtual, Resolver string } `json:"dns_targets"`
@@ -143,7 +143,7 @@ func TestVifsAreAdmittedByTheirRecordsWhenAllWasLost(t *testing.T) {
 		}
 		b.ctl(exitFine, "firewall", "check")
 		b.write("run/vifs/vif4.0.json", strings.Replace(record, "10.137.0.11", "10.137.0.12", 1))
-		out, _ = b.ctl(exitFailed, "firewall", "check")
+		out = b.ctl(exitFailed, "firewall", "check")
 		b.says(out, "vif4.0 may not send from 10.137.0.12", "vif4.0 may send from 10.137.0.11, of which no record says so")
 	})
 }
@@ -154,7 +154,7 @@ func TestWhatIsDroppedIsCounted(t *testing.T) {
 		b.shell("ip link add up0 type veth peer name peer0 && ip addr add 192.0.2.1/24 dev up0 && ip link set up0 up && ip link set peer0 up")
 		b.t.Cleanup(func() { b.shell("ip link del up0") })
 		b.knock("peer0", "up0")
-		out, _ := b.ctl(exitFine, "firewall", "show")
+		out := b.ctl(exitFine, "firewall", "show")
 		b.says(out, map[string]string{"nftables": "input-dropped", "iptables": "QBS-BASE-INPUT -j DROP"}[b.backend])
 	})
 }

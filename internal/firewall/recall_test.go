@@ -77,7 +77,7 @@ func TestHalfAnAdmissionIsAStray(t *testing.T) {
 }
 
 func TestFaultsAndTargetsAreToldWithoutChangingAnything(t *testing.T) {
-	overEmptyKernels(t, Options{}, func(t *testing.T, ctx context.Context, n *topology, b Backend) {
+	overEmptyKernels(t, Options{}, func(t *testing.T, ctx context.Context, _ *topology, b Backend) {
 		faults, err := b.Faults(ctx)
 		must(t, err)
 		targets, err := b.Targets(ctx)

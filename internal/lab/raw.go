@@ -269,7 +269,7 @@ type Redirect struct {
 
 func (Redirect) protocol(v6 bool) uint8 { return Echo{}.protocol(v6) }
 
-func (r Redirect) bytes(v6 bool) ([]byte, int, bool) {
+func (r Redirect) bytes(v6 bool) ([]byte, int, bool) { //nolint:unparam // Body asks for it
 	const redirect, forHost, redirect6 = 5, 1, 137
 	_, at, withAddresses := Echo{}.bytes(v6) // all of ICMP has its checksum there
 	if v6 {
