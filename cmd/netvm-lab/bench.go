@@ -18,7 +18,9 @@ import (
 
 const benchAbout = `netvm-lab bench changes the resolvers again and again through a real NetworkManager
 and prints how long netvmd takes, what a client that queries in a tight loop
-loses, what a script would need for the same, and what netvmd costs when idle.`
+loses, what a script would need for the same, and what netvmd costs when idle.
+Then it brings vifs up and down with vif-route-netvm, one by one and many at a
+time, and prints what that takes, and what many vifs cost an AppVM's throughput.`
 
 const (
 	// changeTimeout bounds one change of resolvers; they take some 10 ms, most of it in NetworkManager.

@@ -3,8 +3,13 @@ package main
 import (
 	"context"
 	_ "embed" // the script
+	"errors"
 	"fmt"
+	"io"
+	"net"
+	"net/netip"
 	"os/exec"
+	"sort"
 	"sync"
 	"text/tabwriter"
 	"time"
@@ -17,8 +22,8 @@ const (
 	vifRounds = 200
 	// manyVifs is how many are brought up at once, and atATime of them in parallel.
 	manyVifs, atATime = 256, 8
-	// manyTimeout bounds bringing them up; with iptables each takes some 100 ms.
-	manyTimeout = 5 * time.Minute
+	// manyTimeout bounds all that is done with so many; with iptables each takes some 200 ms, one after the other.
+	manyTimeout = 10 * time.Minute
 )
 
 // vifScript takes the steps of the hotplug program, one process of a plain tool after the other.
@@ -146,6 +151,9 @@ func (m vifMeasure) many(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := m.lab.Work.Attach(ctx); err != nil {
+		return err
+	}
 	began := time.Now()
 	times, err := m.parallel(ctx, "online", cards)
 	if err != nil {
@@ -156,7 +164,87 @@ func (m vifMeasure) many(ctx context.Context) error {
 	first, last := median(times[:edge]), median(times[manyVifs-edge:])
 	m.out.printf("   %d vifs up, %d at a time: %s in all; the first %d %s each, the last %d %s (medians)\n\n", manyVifs, atATime,
 		ms(took), edge, ms(first), edge, ms(last))
+	return m.throughputs(ctx, cards)
+}
+
+const (
+	// transfers is how many there are before the number of vifs changes, each of transferTime.
+	transfers    = 3
+	transferTime = 500 * time.Millisecond
+	// transferBlock is how much is handed to the kernel at a time, in bytes.
+	transferBlock = 128 << 10
+	transferPort  = 9999
+)
+
+// throughputs compares what one AppVM gets through the netvm while it is alone with another, and while there are many,
+// in turn.
+func (m vifMeasure) throughputs(ctx context.Context, cards []lab.Card) error {
+	turns := 3
+	if m.lab.NetVM.Backend() != lab.NFTables {
+		turns = 1 // with iptables it takes minutes to bring them all up
+	}
+	var few, many []float64
+	for range turns {
+		for _, phase := range []struct {
+			rates *[]float64
+			then  string
+		}{{&many, "offline"}, {&few, "online"}} {
+			for range transfers {
+				rate, err := m.transfer(ctx)
+				if err != nil {
+					return err
+				}
+				*phase.rates = append(*phase.rates, rate)
+			}
+			if _, err := m.parallel(ctx, phase.then, cards); err != nil {
+				return err
+			}
+		}
+	}
+	sort.Float64s(few)
+	sort.Float64s(many)
+	alone, beside := few[len(few)/2], many[len(many)/2]
+	m.out.printf("   TCP from an AppVM through the netvm: %.2f Gbit/s, and beside %d other vifs %.2f Gbit/s: %.2f times as much (medians of %d)\n\n",
+		alone, manyVifs, beside, beside/alone, len(many))
 	return nil
+}
+
+// transfer sends from an AppVM to a host on the uplink for a while, and returns the rate in Gbit/s.
+func (m vifMeasure) transfer(ctx context.Context) (rate float64, err error) {
+	var listener net.Listener
+	address := netip.AddrPortFrom(lab.Internet, transferPort).String()
+	if err := m.lab.Home.Do(func() (err error) {
+		listener, err = new(net.ListenConfig).Listen(ctx, "tcp", address)
+		return err
+	}); err != nil {
+		return 0, err
+	}
+	sent := make(chan error, 1)
+	go func() { sent <- m.lab.Work.Go(func() error { return send(ctx, address) }) }()
+	conn, err := listener.Accept()
+	if err != nil {
+		return 0, errors.Join(err, listener.Close())
+	}
+	began := time.Now()
+	bytes, err := io.Copy(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{conn})
+	took := time.Since(began)
+	err = errors.Join(err, <-sent, conn.Close(), listener.Close())
+	return float64(bytes) * 8 / 1e9 / took.Seconds(), err
+}
+
+// send writes to a TCP server until transferTime has passed.
+func send(ctx context.Context, address string) error {
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+	if err != nil {
+		return err
+	}
+	block, until := make([]byte, transferBlock), time.Now().Add(transferTime)
+	for time.Now().Before(until) {
+		if _, err := conn.Write(block); err != nil {
+			return errors.Join(err, conn.Close())
+		}
+	}
+	return conn.Close()
 }
 
 // parallel runs one command for many cards, atATime of them at once, and returns how long each took, in the order of

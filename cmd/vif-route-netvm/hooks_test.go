@@ -60,7 +60,7 @@ func TestAHookThatFailsOrHangsStopsNothing(t *testing.T) {
 	want := s.dump()
 	s.must(s.Work.Detach(s.ctx))
 	conf, wrote := s.hooks(map[string]string{
-		"10-fails": "echo it is Monday; exit 3", "20-hangs": "[ $4 = 10.137.0.11 ] && sleep 60", "30-works": "echo works: $* >>OUT",
+		"10-fails": "echo it is Monday; exit 3", "20-hangs": "[ $4 = 10.137.0.11 ] || exit 0; sleep 60 & echo $! >OUT; wait", "30-works": "echo works: $* >>OUT",
 	})
 	s.must(s.NetVM.AddCard(s.Work.Card))
 	began := time.Now()
@@ -74,8 +74,13 @@ func TestAHookThatFailsOrHangsStopsNothing(t *testing.T) {
 	if status, _ := s.status(s.Work.Card); status != "connected" {
 		t.Errorf("hotplug-status is %q, want connected", status)
 	}
-	if got := wrote(); !strings.HasPrefix(got, "works: online vif1.0 vif 10.137.0.11\n") {
-		t.Errorf("the third hook wrote %q", got)
+	child, works, _ := strings.Cut(wrote(), "\n")
+	if works != "works: online vif1.0 vif 10.137.0.11\nworks: online vif1.0 vif fd09:24ef:4179::a89:b\n" {
+		t.Errorf("the third hook wrote %q", works)
+	}
+	// A killed process is there until whoever adopted it has seen it.
+	if stat, err := os.ReadFile("/proc/" + child + "/stat"); err == nil && !strings.Contains(string(stat), ") Z ") {
+		t.Errorf("what the hook that hangs waits for is still there: %s", stat)
 	}
 	same(t, "afterwards", s.dump(), want)
 }

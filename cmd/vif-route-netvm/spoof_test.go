@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"regexp"
 	"slices"
 	"strconv"
@@ -306,7 +305,11 @@ func (s *scene) mustBeRefused(network, address string) {
 				_, err = conn.Read(make([]byte, 10))
 			}
 		}
-		if err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		var timeout net.Error
+		switch {
+		case err == nil:
+			return fmt.Errorf("%s to %s: there is an answer; want it refused at once", network, address)
+		case errors.As(err, &timeout) && timeout.Timeout():
 			return fmt.Errorf("%s to %s: %w; want it refused at once", network, address, err)
 		}
 		return nil

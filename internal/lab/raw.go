@@ -271,13 +271,14 @@ func (Redirect) protocol(v6 bool) uint8 { return Echo{}.protocol(v6) }
 
 func (r Redirect) bytes(v6 bool) ([]byte, int, bool) { //nolint:unparam // Body asks for it
 	const redirect, forHost, redirect6 = 5, 1, 137
+	_, at, withAddresses := Echo{}.bytes(v6) // all of ICMP has its checksum there
 	if v6 {
 		b := append([]byte{redirect6, 0, 0, 0, 0, 0, 0, 0}, r.Target.AsSlice()...)
-		return append(b, r.Destination.AsSlice()...), 2, true
+		return append(b, r.Destination.AsSlice()...), at, withAddresses
 	}
 	b := append([]byte{redirect, forHost, 0, 0}, r.Target.AsSlice()...)
 	inner := Packet{From: r.Victim, To: r.Destination}.header4(unix.IPPROTO_UDP, 8)
-	return append(append(b, inner...), 0, 1, 0, 53, 0, 8, 0, 0), 2, false
+	return append(append(b, inner...), 0, 1, 0, 53, 0, 8, 0, 0), at, withAddresses
 }
 
 // ARP is a question for an IPv4 address or an answer (RFC 826); the addresses in it need not be the sender's.

@@ -75,21 +75,3 @@ func TestARecordThatWasReplacedIsReadAgain(t *testing.T) {
 		t.Error("a record that is gone is remembered")
 	}
 }
-
-func FuzzRecord(f *testing.F) {
-	f.Add("vif4.0", []byte(recordText))
-	f.Fuzz(func(t *testing.T, name string, text []byte) {
-		s, err := parseRecord(name, text)
-		if err != nil {
-			return
-		}
-		if s.Name != name || s.Metric != metricOf(s.DomID) || len(s.Addresses) == 0 || len(s.Addresses) > maxAddresses {
-			t.Errorf("taken: %+v", s)
-		}
-		for _, a := range append(s.gateways(), s.Addresses...) {
-			if !a.IsValid() || a.Zone() != "" || a.Is4In6() {
-				t.Errorf("taken with the address %q", a)
-			}
-		}
-	})
-}
