@@ -9,29 +9,19 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"netvmd/internal/lab"
 )
 
-// inNamespace names the variable that says that the tests run in a network namespace of their own.
-const inNamespace = "NETVMD_TEST_IN_NAMESPACE"
-
 func TestMain(m *testing.M) {
-	if os.Getenv(inNamespace) != "" {
-		os.Exit(m.Run())
-	}
-	again := exec.Command("/proc/self/exe", os.Args[1:]...)
-	again.Env = append(os.Environ(), inNamespace+"=1")
-	again.Stdin, again.Stdout, again.Stderr = os.Stdin, os.Stdout, os.Stderr
-	again.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
-	if err := again.Run(); err != nil {
-		if again.ProcessState == nil {
-			fmt.Fprintf(os.Stderr, "these tests need root, to make a network namespace: %v\n", err)
-		}
+	if err := lab.Enter(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+	os.Exit(m.Run())
 }
 
 // box is a machine without a toolstack, with a configuration of its own.
