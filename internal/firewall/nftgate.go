@@ -59,9 +59,6 @@ func (b *nftBackend) Strays(ctx context.Context) ([]netvm.Admission, error) {
 // admissions lists those of one kind; none, where no rules are loaded.
 func (b *nftBackend) admissions(ctx context.Context, wanted func(gateState, netvm.Admission) bool) ([]netvm.Admission, error) {
 	state, err := b.readGate(ctx)
-	if errors.Is(err, unix.ENOENT) {
-		return nil, nil
-	}
 	if err != nil {
 		return nil, fmt.Errorf("nftables: %w", err)
 	}
@@ -76,6 +73,11 @@ func (g gateState) whole(a netvm.Admission) bool {
 		}
 	}
 	return true
+}
+
+// lacks tells whether a set is missing in which an admission must stand.
+func (g gateState) lacks(a netvm.Admission) bool {
+	return slices.ContainsFunc(g, func(s gateSet) bool { return s.missing && s.key(a) != nil })
 }
 
 // gateSet is one set that says who may send from where, and what it holds.

@@ -141,13 +141,15 @@ func (b *nftBackend) load(ctx context.Context, wantOf func(is table) table) ([]s
 	return append([]string{"ruleset loaded: " + state.fault}, changes...), b.writeSeals(ctx, rules)
 }
 
-// lost are who must be admitted again because the kernel knows nobody any more.
+// lost are who must be admitted again: those of whom the kernel has lost a set, or all, when it knows nobody any more.
 func (b *nftBackend) lost(ctx context.Context) []netvm.Admission {
-	// What cannot be read is lost too.
-	if admitted, err := b.Admitted(ctx); err == nil && len(admitted) > 0 {
-		return nil
+	state, err := b.readGate(ctx)
+	if err != nil {
+		b.log.Debug("what cannot be read is lost too", "error", err)
+		return b.recall()
 	}
-	return b.recall()
+	nobody := len(state.union()) == 0
+	return slices.DeleteFunc(slices.Clone(b.recall()), func(a netvm.Admission) bool { return !nobody && !state.lacks(a) })
 }
 
 // loadText loads rules onto whatever is there. What an older version or somebody else left may contradict ours: then

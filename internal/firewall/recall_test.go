@@ -55,6 +55,20 @@ func TestDamageThatLeavesAdmissionsRecallsNobody(t *testing.T) {
 	})
 }
 
+func TestOneTableThatIsLostComesBackWithItsAdmissions(t *testing.T) {
+	ctx, n := testContext(t), newTopology(t)
+	b, err := newNFTables(ctx, Options{Log: testLog(t), Known: func() ([]netvm.Admission, error) { return ours, nil }})
+	must(t, err)
+	apply(t, ctx, b, to(virtual1, resolverA))
+	for _, table := range []string{"ip", "ip6", "arp"} {
+		n.run("nft", "delete", "table", table, ownTable)
+		if _, err := b.Apply(ctx, []netvm.Target{to(virtual1, resolverA)}); err != nil {
+			t.Fatal(err)
+		}
+		admitted(t, ctx, b, ours...)
+	}
+}
+
 func TestHalfAnAdmissionIsAStray(t *testing.T) {
 	ctx, n := testContext(t), newTopology(t)
 	b, err := newNFTables(ctx, Options{Log: testLog(t)})

@@ -15,9 +15,10 @@ import (
 const (
 	// lookPause is the least time between two looks: of 256 vifs that come up at once, many are seen in one.
 	lookPause = 100 * time.Millisecond
-	// lookShare is how many times as long as a look took the pause after it is at least, so that looks never take more
-	// than a fifth of a processor.
-	lookShare = 4
+	// lookShare is how many times as long as reading everything took the pause is, up to longestPause: so looks take a
+	// fifth of a processor at most.
+	lookShare    = 4
+	longestPause = 500 * time.Millisecond
 	// lookTimeout bounds one look with all that it mends. It takes some milliseconds; with iptables, each vif that must
 	// be admitted again takes as many more.
 	lookTimeout = 30 * time.Second
@@ -119,23 +120,23 @@ func (c *Census) keepLooking(ctx context.Context) {
 		case <-c.dirty:
 		case <-again.C:
 		}
-		began := time.Now()
-		c.look(ctx)
-		if !sleep(ctx, max(lookPause, lookShare*time.Since(began))) {
+		surveyed := c.look(ctx)
+		if !sleep(ctx, min(max(lookPause, lookShare*surveyed), longestPause)) {
 			return
 		}
 	}
 }
 
-// look takes the census once.
-func (c *Census) look(ctx context.Context) {
+// look takes the census once, and says how long reading everything took.
+func (c *Census) look(ctx context.Context) (surveyed time.Duration) {
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
 	began := time.Now()
 	l, err := c.setup.survey(ctx, c.records)
+	surveyed = time.Since(began)
 	if err != nil {
 		c.failed(err)
-		return
+		return surveyed
 	}
 	delete(c.cares, everything)
 	c.known.set(l.devices)
@@ -148,6 +149,7 @@ func (c *Census) look(ctx context.Context) {
 	c.dropCares(l)
 	c.put(vifs, problems)
 	c.log.Debug("looked at the vifs", "vifs", len(vifs), "took", time.Since(began).Round(time.Microsecond))
+	return surveyed
 }
 
 // attendAll goes through the vifs whose devices are there.

@@ -414,8 +414,20 @@ func TestAddressThatMovedToANewerDomainIsNoDrift(t *testing.T) {
 	}
 	// The newer dies without a word, so the address is the older one's again.
 	w.must(netlink.LinkDel(w.link("vif10.0")))
-	w.vifsAre("vif9.0")
+	w.until("the address is the older one's", func([]netvm.Vif, []string) bool { return w.gate.holder("10.137.0.9") == "vif9.0" })
+	if _, err := w.records.Read("vif10.0"); err != nil {
+		t.Errorf("not before its record was forgotten: %v", err)
+	}
 	w.sound(old)
+}
+
+func TestOnlineOfAVifThatIsUpBringsBackALostAdmission(t *testing.T) {
+	w := newTown(t)
+	s := spec(9, "10.137.0.9", "fd00::9")
+	w.live(s)
+	w.gate.set(func() { clear(w.gate.admitted) })
+	w.must(w.Online(w.ctx, s))
+	w.sound(s)
 }
 
 func TestWhatIsLeftOfDevicesThatAreGoneIsTakenAway(t *testing.T) {

@@ -72,6 +72,14 @@ func parseRecord(name string, text []byte) (Spec, error) {
 			return Spec{}, err
 		}
 	}
+	for _, a := range []netip.Addr{s.Gateway, s.Visible, s.VisibleGateway} {
+		if a.IsValid() && !a.Is4() {
+			return Spec{}, fmt.Errorf("%s is no IPv4 address", a)
+		}
+	}
+	if a := s.Gateway6; a.IsValid() && (!a.Is6() || a.Is4In6() || a.Zone() != "") {
+		return Spec{}, fmt.Errorf("%s is no plain IPv6 address", a)
+	}
 	if len(s.Addresses) == 0 || len(s.Addresses) > maxAddresses {
 		return Spec{}, fmt.Errorf("%d addresses", len(s.Addresses))
 	}
