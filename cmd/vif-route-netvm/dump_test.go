@@ -28,7 +28,7 @@ echo "== nftables"; nft -s list ruleset
 `
 
 // changing is what differs between two dumps of the same.
-var changing = regexp.MustCompile(`(?m) qdisc \S+| state [A-Z]+ |NO-CARRIER,|,LOWER_UP| mtu_expires.*$|^:.* \[[0-9]+:[0-9]+\]$|qlen [0-9]+ | gso_\S+ \S+| tso_\S+ \S+| gro_\S+ \S+`)
+var changing = regexp.MustCompile(`(?m) qdisc \S+| addrgenmode \S+| state [A-Z]+ |NO-CARRIER,|,LOWER_UP| mtu_expires.*$|^:.* \[[0-9]+:[0-9]+\]$|qlen [0-9]+ | gso_\S+ \S+| tso_\S+ \S+| gro_\S+ \S+`)
 
 // dump is the netvm's network, our files and the flows of AppVMs, as text.
 func (s *scene) dump() string {

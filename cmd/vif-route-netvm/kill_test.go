@@ -15,12 +15,12 @@ import (
 // of each kind, then at the second, and so on, until a run is over before. strace counts for each thread.
 var deaths = map[lab.Backend][]string{
 	lab.NFTables:       {"sendto", "sendmsg", "write", "renameat", "unlinkat", "mkdirat", "clone", "clone3"},
-	lab.IPTablesNFT:    {"clone", "clone3", "sendto"},
-	lab.IPTablesLegacy: {"clone", "clone3", "sendto"},
+	lab.IPTablesNFT:    {"clone", "clone3"},
+	lab.IPTablesLegacy: {"clone", "clone3"},
 }
 
 // strides leave some instants out where a run consists of many processes.
-var strides = map[lab.Backend]int{lab.NFTables: 1, lab.IPTablesNFT: 9, lab.IPTablesLegacy: 7}
+var strides = map[lab.Backend]int{lab.NFTables: 1, lab.IPTablesNFT: 13, lab.IPTablesLegacy: 11}
 
 // maxDeaths is far more than a run has calls of one kind.
 const maxDeaths = 400

@@ -17,7 +17,7 @@ const lockTimeout = 15 * time.Second
 
 // lockFile locks a file for this process alone (flock) and waits for whoever holds it, until ctx ends or lockTimeout
 // has passed. The file and its folder are made if they are missing; "" locks nothing. The kernel gives the lock back
-// when its holder dies.
+// when its holder and the programs that it has started have ended.
 func lockFile(ctx context.Context, path string) (unlock func(), err error) {
 	if path == "" {
 		return func() {}, nil
@@ -29,8 +29,13 @@ func lockFile(ctx context.Context, path string) (unlock func(), err error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the lock: %w", err)
 	}
-	// Closing is what unlocks. Nothing was written, so that its error tells nothing.
-	unlock = func() { _ = file.Close() }
+	// Nothing was written, so that the error of closing tells nothing.
+	unlock = func() { _ = errors.Join(unix.Flock(int(file.Fd()), unix.LOCK_UN), file.Close()) }
+	// Programs that are started meanwhile hold the lock too: one of them may still be at work when this one is killed.
+	if _, err := unix.FcntlInt(file.Fd(), unix.F_SETFD, 0); err != nil {
+		unlock()
+		return nil, fmt.Errorf("share the lock %s with children: %w", path, err)
+	}
 
 	err = flock(file, unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {

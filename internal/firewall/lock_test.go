@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 )
@@ -56,4 +57,20 @@ func TestALockThatCannotBeIsAnError(t *testing.T) {
 	unlock, err := lockFile(ctx, "")
 	must(t, err)
 	unlock()
+}
+
+func TestWhatWasStartedUnderALockDoesNotKeepItFromTheNext(t *testing.T) {
+	path, ctx := filepath.Join(t.TempDir(), "lock"), testContext(t)
+	unlock, err := lockFile(ctx, path)
+	must(t, err)
+	child := exec.Command("cat")
+	input, err := child.StdinPipe()
+	must(t, err)
+	must(t, child.Start())
+	unlock()
+	unlock, err = lockFile(ctx, path)
+	must(t, err)
+	unlock()
+	must(t, input.Close())
+	must(t, child.Wait())
 }
