@@ -3,8 +3,12 @@
 package systembus
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"time"
 
 	godbus "github.com/godbus/dbus/v5"
@@ -12,6 +16,9 @@ import (
 
 // connectTimeout bounds connecting, authentication and Hello together. The bus answers in a millisecond.
 const connectTimeout = 5 * time.Second
+
+// defaultSocket is the system bus's, D-Bus specification, "Well-known Message Bus Instances".
+const defaultSocket = "/run/dbus/system_bus_socket"
 
 // Connect opens a connection of the caller's own, whose signals come in order and are its alone. It ends with ctx.
 func Connect(ctx context.Context) (*godbus.Conn, error) {
@@ -21,7 +28,7 @@ func Connect(ctx context.Context) (*godbus.Conn, error) {
 		godbus.WithSignalHandler(godbus.NewSequentialSignalHandler()))
 	if err != nil {
 		cancel()
-		return nil, fmt.Errorf("connect to the system bus: %w", err)
+		return nil, fmt.Errorf("connect to the system bus: %w", cmp.Or(missing(), err))
 	}
 	if !expire.Stop() {
 		cancel()
@@ -29,4 +36,16 @@ func Connect(ctx context.Context) (*godbus.Conn, error) {
 	}
 	context.AfterFunc(conn.Context(), cancel)
 	return conn, nil
+}
+
+// missing is fs.ErrNotExist, with the socket's path, where there is no bus at all: godbus has words of its own for that,
+// which nobody can tell from another failure.
+func missing() error {
+	if os.Getenv("DBUS_SYSTEM_BUS_ADDRESS") != "" {
+		return nil // the error of the attempt says it
+	}
+	if _, err := os.Stat(defaultSocket); errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }

@@ -9,7 +9,7 @@ need() { [ -n "$(PATH=$PATH:/usr/sbin:/sbin command -v "$2")" ] || echo "$1"; }
 
 install_tools() {
 	local missing
-	mapfile -t missing < <(need qemu-system-x86 qemu-system-x86_64; need cpio cpio; need xz-utils xz; need kmod depmod
+	mapfile -t missing < <(need qemu-system-x86 qemu-system-x86_64; need cpio cpio; need xz-utils xz; need zstd zstd; need kmod depmod
 		# The other busybox package needs libraries, which the first program of a domain would not find.
 		dpkg-query -W busybox-static >/dev/null 2>&1 || echo busybox-static)
 	[ ${#missing[@]} -gt 0 ] || return 0
@@ -57,3 +57,5 @@ cd "$work"
 # Two kernels in one tree would break the build, so it is always unpacked anew.
 rm -rf debian
 for deb in debs/*.deb; do dpkg-deb -x "$deb" debian; done
+# Since Debian 13 kernels lie under /usr.
+[ -e debian/lib ] || ln -s usr/lib debian/lib

@@ -12,15 +12,20 @@ export PATH=$PATH:/usr/sbin:/sbin
 
 # As ELF files, because the machine would take ten seconds to unpack each compressed one.
 unpack_kernels() {
-	local offset
 	gzip -dc "$debian"/boot/xen-*-amd64.gz >"$work/xen"
-	# The kernel lies as an xz stream in the middle of its loader; xz complains of what comes after it.
-	offset=$(LC_ALL=C grep -abo $'\xFD7zXZ' "$debian/boot/vmlinuz-$kernel" | head -n 1 | cut -d : -f 1)
-	tail -c "+$((offset + 1))" "$debian/boot/vmlinuz-$kernel" | xz -dc 2>/dev/null >"$work/vmlinux" || true
-	[ "$(head -c 4 "$work/vmlinux")" = $'\x7fELF' ] || { echo "no kernel found in vmlinuz-$kernel" >&2; return 1; }
+	unpack_linux $'\xFD7zXZ' xz || unpack_linux $'\x28\xB5\x2F\xFD' zstd || { echo "no kernel found in vmlinuz-$kernel" >&2; return 1; }
 	# Newer Debians compress modules too, which busybox cannot load.
 	find "$debian/lib/modules" -name '*.ko.xz' -exec xz -d {} +
 	depmod -b "$debian" "$kernel"
+}
+
+# unpack_linux MAGIC PROGRAM: the kernel lies compressed in the middle of its loader, at the first bytes that are the
+# program's magic. The program complains of what comes after it.
+unpack_linux() {
+	local loader=$debian/boot/vmlinuz-$kernel offset
+	offset=$(LC_ALL=C grep -aobF "$1" "$loader" | head -n 1 | cut -d : -f 1) || return
+	tail -c "+$((offset + 1))" "$loader" | "$2" -dc 2>/dev/null >"$work/vmlinux" || true
+	[ "$(head -c 4 "$work/vmlinux")" = $'\x7fELF' ]
 }
 
 # new_tree TREE: an empty system with busybox.
