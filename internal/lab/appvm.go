@@ -86,7 +86,7 @@ func (a *AppVM) Attach(ctx context.Context) error {
 	if _, err := a.netvm.Hotplug(ctx, "online", a.Card); err != nil {
 		return err
 	}
-	return a.setUplink()
+	return a.setUplink(ctx)
 }
 
 // Detach takes the card away, and then tells the netvm: that is Xen's order.
@@ -102,7 +102,7 @@ func (a *AppVM) Detach(ctx context.Context) error {
 }
 
 // setUplink configures the AppVM's end: an address of its own, and everything through the gateway.
-func (a *AppVM) setUplink() error {
+func (a *AppVM) setUplink(ctx context.Context) error {
 	for _, own := range []struct{ address, gateway netip.Addr }{{a.Address, a.Gateway}, {a.Address6, gateway6}} {
 		if !own.address.IsValid() {
 			continue
@@ -117,7 +117,10 @@ func (a *AppVM) setUplink() error {
 			return err
 		}
 	}
-	return nil
+	if err := a.awaitCarrier(ctx, "eth0"); err != nil {
+		return err
+	}
+	return a.netvm.awaitCarrier(ctx, a.Vif)
 }
 
 // addNeighbour adds a permanent neighbour, so that nobody has to ask for it by ARP or NDP.

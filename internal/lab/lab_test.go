@@ -62,7 +62,7 @@ func attachByHand(ctx context.Context, t *testing.T, l *Lab, a *AppVM) {
 			t.Fatal(err)
 		}
 	}
-	if err := a.setUplink(); err != nil {
+	if err := a.setUplink(ctx); err != nil {
 		t.Fatal(err)
 	}
 }

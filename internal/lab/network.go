@@ -225,6 +225,39 @@ func (h *Host) settleLink(name, mac string) error {
 	return nil
 }
 
+// awaitCarrier waits until a device carries: one that is up drops what is sent until the kernel has noticed its peer.
+func (h *Host) awaitCarrier(ctx context.Context, name string) error {
+	updates, done := make(chan netlink.LinkUpdate), make(chan struct{})
+	err := h.Do(func() error {
+		return netlink.LinkSubscribeWithOptions(updates, done, netlink.LinkSubscribeOptions{ListExisting: true})
+	})
+	if err != nil {
+		close(done)
+		return fmt.Errorf("%s: wait for %s to carry: %w", h.Name, name, err)
+	}
+	defer func() {
+		close(done)
+		go func() {
+			for range updates { // until the subscription's goroutine notices and closes it
+				continue
+			}
+		}()
+	}()
+	for {
+		select {
+		case u, open := <-updates:
+			if !open {
+				return fmt.Errorf("%s: wait for %s to carry: rtnetlink ended the subscription", h.Name, name)
+			}
+			if u.Attrs().Name == name && u.Attrs().OperState == netlink.OperUp {
+				return nil
+			}
+		case <-ctx.Done():
+			return fmt.Errorf("%s: %s does not carry: %w", h.Name, name, ctx.Err())
+		}
+	}
+}
+
 func (h *Host) setLink(name string, up bool) error {
 	link, err := h.links.LinkByName(name)
 	if err != nil {
