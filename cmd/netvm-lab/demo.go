@@ -7,15 +7,16 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
 	"netvmd/internal/lab"
 )
 
-const demoAbout = `netvm-lab demo tells the story of AppVM DNS that follows the uplink: real DHCP, a
-real NetworkManager, real kernel rules, real DNS servers. It takes less than a
-minute and fails if a step does not hold.`
+const demoAbout = `netvm-lab demo tells the story of AppVM DNS that follows the uplink, and of AppVMs'
+cards: real DHCP, a real NetworkManager, real kernel rules, real DNS servers. It
+takes less than a minute and fails if a step does not hold.`
 
 const picture = `
    AppVMs            netvm                          networks
@@ -54,7 +55,7 @@ func demo(ctx context.Context, args []string) error {
 	}
 	for _, b := range backends {
 		if err := c.withLab(ctx, b, "debug", func(l *lab.Lab) error {
-			s := &story{lab: l, out: out, pace: pace}
+			s := &story{lab: l, netvmctl: filepath.Join(filepath.Dir(c.netvmd), "netvmctl"), out: out, pace: pace}
 			return s.tell(ctx, b)
 		}); err != nil {
 			return err
@@ -74,6 +75,7 @@ type outcome struct {
 // story runs the steps one after the other and remembers how each went.
 type story struct {
 	lab      *lab.Lab
+	netvmctl string // the program
 	out      terminal
 	pace     time.Duration
 	outcomes []outcome
@@ -111,6 +113,12 @@ func (s *story) tell(ctx context.Context, b lab.Backend) error {
 		},
 		func(ctx context.Context) outcome {
 			return s.missed(ctx, "The uplink changed while netvmd was dead", office[0], office[1])
+		},
+		func(ctx context.Context) outcome {
+			return s.restart(ctx, "An AppVM starts again: its card goes and comes", wanted{office[0], office[1]})
+		},
+		func(ctx context.Context) outcome {
+			return s.lie(ctx, "An AppVM lies about its address")
 		},
 	}
 	for _, step := range steps {

@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// vifMAC is the address that Xen gives to the backend end of every vif.
-const vifMAC = "fe:ff:ff:ff:ff:ff"
+// VifMAC is the address that Xen gives to the backend end of every vif.
+const VifMAC = "fe:ff:ff:ff:ff:ff"
 
 // The ranges of AppVMs' addresses, and the netvm's own address towards them.
 var (
@@ -110,7 +110,7 @@ func (a *AppVM) setUplink(ctx context.Context) error {
 		if err := a.addAddresses("eth0", netip.PrefixFrom(own.address, own.address.BitLen())); err != nil {
 			return err
 		}
-		if err := a.addNeighbour("eth0", own.gateway, vifMAC); err != nil {
+		if err := a.addNeighbour("eth0", own.gateway, VifMAC); err != nil {
 			return err
 		}
 		if err := a.addDefaultRoute("eth0", own.gateway); err != nil {

@@ -37,7 +37,7 @@ func (v *NetVM) AddCard(c Card) error {
 	veth := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: c.Name(), TxQLen: 1000}, PeerName: c.PeerName,
 		PeerNamespace: netlink.NsFd(int(c.Peer.netNS.Fd()))}
 	var err error
-	if veth.HardwareAddr, err = net.ParseMAC(vifMAC); err != nil {
+	if veth.HardwareAddr, err = net.ParseMAC(VifMAC); err != nil {
 		return fmt.Errorf("%s: %w", c.Name(), err)
 	}
 	if veth.PeerHardwareAddr, err = net.ParseMAC(c.MAC); err != nil {
