@@ -31,19 +31,32 @@ func (b *nftBackend) Accelerate(ctx context.Context, devices []string) error {
 		if len(missing) == 0 {
 			continue
 		}
-		b.last = nil
-		err = b.transact(func(c *nftables.Conn) error {
-			c.AddFlowtable(&nftables.Flowtable{
-				Table: f.table, Name: flowtableName, Devices: missing,
-				Hooknum: nftables.FlowtableHookIngress, Priority: nftables.FlowtablePriorityFilter,
-			})
-			return nil
-		})
+		err = b.extendFlowtable(ctx, f, missing)
+		if errors.Is(err, unix.ENOENT) {
+			b.log.Debug("a device went before its flows were accelerated", "devices", missing)
+			continue
+		}
 		if err != nil {
 			return fmt.Errorf("nftables: add %q to the flowtable of table %s %s: %w", missing, f.word, ownTable, err)
 		}
 	}
 	return nil
+}
+
+// extendFlowtable adds devices to the flowtable of a family.
+func (b *nftBackend) extendFlowtable(ctx context.Context, f *nftFamily, devices []string) error {
+	unlock, err := lockFile(ctx, b.Lock)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return b.transactVouched(ctx, func(c *nftables.Conn) error {
+		c.AddFlowtable(&nftables.Flowtable{
+			Table: f.table, Name: flowtableName, Devices: devices,
+			Hooknum: nftables.FlowtableHookIngress, Priority: nftables.FlowtablePriorityFilter,
+		})
+		return nil
+	})
 }
 
 // accelerated lists the devices of the flowtable of a family.

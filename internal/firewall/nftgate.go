@@ -199,16 +199,12 @@ func (b *nftBackend) rearrange(ctx context.Context, should func([]netvm.Admissio
 	}
 	is := state.union()
 	want := should(slices.Clone(is))
-	last := b.last
-	b.last = nil
-	wrote := false
-	err = b.transact(func(c *nftables.Conn) error {
+	return b.transactVouched(ctx, func(c *nftables.Conn) error {
 		for _, s := range state {
 			gone, come := s.difference(is, want)
 			if s.missing && len(come) > 0 {
 				return fmt.Errorf("set %s of table %s is not loaded", s.set.Name, s.set.Table.Name)
 			}
-			wrote = wrote || len(gone)+len(come) > 0
 			if len(gone) > 0 {
 				if err := c.SetDeleteElements(s.set, gone); err != nil {
 					return fmt.Errorf("delete from %s: %w", s.set.Name, err)
@@ -222,10 +218,6 @@ func (b *nftBackend) rearrange(ctx context.Context, should func([]netvm.Admissio
 		}
 		return nil
 	})
-	if err == nil && !wrote {
-		b.last = last // nothing was committed, so what was read before still holds
-	}
-	return err
 }
 
 // difference gives the keys that must go from the set and those that must come.

@@ -148,3 +148,52 @@ func TestARulesetThatTookTooLongToLoadTakesNothingAway(t *testing.T) {
 		t.Errorf("the ruleset was\n%s\nand is\n%s", before, after)
 	}
 }
+
+// TestRulesThatWereVouchedForAreMendedAllTheSame: a voucher holds as long as nobody committed anything.
+func TestRulesThatWereVouchedForAreMendedAllTheSame(t *testing.T) {
+	ctx := testContext(t)
+	n := newTopology(t)
+	o := Options{Lock: filepath.Join(t.TempDir(), "firewall.lock"), Log: testLog(t)}
+	ensure := func() []string {
+		t.Helper()
+		b := newVouched(ctx, t, o) // as another process
+		changes, err := b.Ensure(ctx, nil)
+		must(t, err)
+		must(t, b.Admit(ctx, "vif1.0", []netip.Addr{client4, client6}))
+		must(t, b.Admit(ctx, "vif2.0", []netip.Addr{other4, other6}))
+		return changes
+	}
+	if len(ensure()) == 0 {
+		t.Fatal("nothing was loaded")
+	}
+	ensure() // finds all whole
+	must(t, newVouched(ctx, t, o).Expel(ctx, "vif2.0", nil))
+	if b := newVouched(ctx, t, o); !b.vouched(mustGeneration(ctx, t, b)) {
+		t.Error("nobody vouches for rules that were found whole, and only our own elements have changed since")
+	}
+	n.run("nft", "flush", "chain", "ip", "netvmd", "antispoof")
+	if changes := ensure(); len(changes) != 1 || !strings.Contains(changes[0], "ruleset loaded") {
+		t.Errorf("after damage: %q", changes)
+	}
+	if changes := ensure(); len(changes) != 0 {
+		t.Errorf("after that was mended: %q", changes)
+	}
+	must(t, os.WriteFile(o.Lock, []byte("garbage"), 0o600))
+	if changes := ensure(); len(changes) != 0 {
+		t.Errorf("without a voucher, of whole rules: %q", changes)
+	}
+}
+
+func newVouched(ctx context.Context, t *testing.T, o Options) *nftBackend {
+	t.Helper()
+	b, err := newNFTables(ctx, o)
+	must(t, err)
+	return b
+}
+
+func mustGeneration(ctx context.Context, t *testing.T, b *nftBackend) uint32 {
+	t.Helper()
+	generation, err := b.reader.generation(ctx)
+	must(t, err)
+	return generation
+}

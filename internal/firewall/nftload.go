@@ -90,9 +90,25 @@ func (b *nftBackend) loadable(ctx context.Context, texts []string) string {
 
 // Ensure implements Gate.
 func (b *nftBackend) Ensure(ctx context.Context, virtual []netip.Addr) ([]string, error) {
+	generation, err := b.reader.generation(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("nftables: %w", err)
+	}
+	if b.vouched(generation) {
+		return nil, nil
+	}
 	state, err := b.read(ctx)
-	if err != nil || state.fault == "" {
+	if err != nil {
 		return nil, err
+	}
+	if state.fault == "" {
+		unlock, err := lockFile(ctx, b.Lock)
+		if err != nil {
+			return nil, fmt.Errorf("nftables: %w", err)
+		}
+		defer unlock()
+		b.vouch(state.generation)
+		return nil, nil
 	}
 	refused, err := refusing(virtual)
 	if err != nil {
