@@ -25,9 +25,9 @@ import (
 // version is set by the Makefile.
 var version = "devel"
 
-// deadline is for all of one run. Xen kills a hotplug program after 40 s (LIBXL_HOTPLUG_TIMEOUT), and one that is
-// killed can roll back nothing.
-const deadline = 32 * time.Second
+// deadline is for the work of one run. Xen kills a hotplug program after 40 s (LIBXL_HOTPLUG_TIMEOUT), and one that is
+// killed can roll back nothing: what remains of the 40 s is for that.
+const deadline = 25 * time.Second
 
 const usage = `vif-route-netvm sets up the netvm's end of an AppVM's network card: routed, antispoofed, closed.
 

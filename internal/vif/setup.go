@@ -38,6 +38,9 @@ type Flows interface {
 	PurgeAddresses(ctx context.Context, addrs []netip.Addr) error
 }
 
+// rollbackTimeout is for closing a vif again; it takes some 20 ms, with iptables 100.
+const rollbackTimeout = 10 * time.Second
+
 // Setup brings vifs up and takes them down, in the network namespace of the thread that opened it. Its methods may
 // run in many programs at the same time: each vif is locked meanwhile.
 type Setup struct {
@@ -90,10 +93,17 @@ func (s *Setup) Online(ctx context.Context, spec Spec) error {
 		return err
 	}
 	if err := s.setUp(ctx, spec, device, claim); err != nil {
-		return errors.Join(err, s.close(context.WithoutCancel(ctx), spec.Name, spec.Addresses))
+		return errors.Join(err, s.rollBack(ctx, spec))
 	}
 	s.runHooks(ctx, "online", spec)
 	return nil
+}
+
+// rollBack closes a vif that could not be set up, also when the time for that is over.
+func (s *Setup) rollBack(ctx context.Context, spec Spec) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackTimeout)
+	defer cancel()
+	return s.close(ctx, spec.Name, spec.Addresses)
 }
 
 // setUp does the work of Online on a vif that has claimed its addresses.
