@@ -71,7 +71,7 @@ deps: ## install the programs that the lab and the tests run (apt or dnf, as roo
 
 check: build lint unit
 	bin/netvm-lab demo
-	$(MAKE) fuzz FUZZTIME=5s
+	$(MAKE) fuzz FUZZTIME=30000x
 	@if command -v apt-get >/dev/null; then $(MAKE) xen; else echo 'make xen needs Debian: left out'; fi
 
 unit:
