@@ -65,10 +65,11 @@ func (b *nftBackend) admissions(ctx context.Context, wanted func(gateState, netv
 	return slices.DeleteFunc(state.union(), func(a netvm.Admission) bool { return !wanted(state, a) }), nil
 }
 
-// whole tells whether an admission stands in every set of ours that it must stand in.
+// whole tells whether an admission stands in every set that it must stand in: in ours, and in those of Qubes' own, which
+// forget our vifs when Qubes loads them anew.
 func (g gateState) whole(a netvm.Admission) bool {
 	for _, s := range g {
-		if key := s.key(a); !s.optional && key != nil && !s.has[string(key)] {
+		if key := s.key(a); key != nil && !s.has[string(key)] {
 			return false
 		}
 	}

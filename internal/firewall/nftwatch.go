@@ -17,6 +17,9 @@ func (b *nftBackend) Watch(ctx context.Context, hint func(who string)) error {
 		{unix.NFPROTO_IPV4, ownTable}: true,
 		{unix.NFPROTO_IPV6, ownTable}: true,
 		{unix.NFPROTO_ARP, ownTable}:  true,
+		// They hold our vifs too, and the base firewall depends on them.
+		{unix.NFPROTO_IPV4, qubesTable}: true,
+		{unix.NFPROTO_IPV6, qubesTable}: true,
 	}, hint); err != nil {
 		return fmt.Errorf("nftables: watch for changes: %w", err)
 	}

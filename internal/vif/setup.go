@@ -207,7 +207,11 @@ func (s *Setup) contest(ctx context.Context, spec Spec) (claim, error) {
 	if err != nil {
 		return c, err
 	}
-	for _, a := range admitted {
+	halves, err := s.Gate.Strays(ctx) // whoever has but half of an address has it all the same
+	if err != nil {
+		return c, err
+	}
+	for _, a := range slices.Concat(admitted, halves) {
 		if a.Vif == spec.Name {
 			c.fresh = false
 			continue

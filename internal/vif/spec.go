@@ -16,7 +16,7 @@ import (
 
 // Nodes reads what the toolstack wrote about a vif: always XenStore.
 type Nodes interface {
-	// Read gives a node's value. A node that is not there is an error that is ErrNoNode of Spec.
+	// Read gives a node's value. A node that is not there is an error that ReadSpec's caller names.
 	Read(ctx context.Context, path string) (string, error)
 }
 

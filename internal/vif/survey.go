@@ -185,8 +185,8 @@ func (l *land) drift(spec Spec) drift {
 		out.kernel = append(out.kernel, "the device is down")
 	}
 	for _, a := range spec.Addresses {
-		if !d.routes[a][spec.Metric] {
-			out.kernel = append(out.kernel, fmt.Sprintf("the route to %s with metric %d is missing", a, spec.Metric))
+		if metric := priority(a, spec.Metric); !d.routes[a][metric] {
+			out.kernel = append(out.kernel, fmt.Sprintf("the route to %s with metric %d is missing", a, metric))
 		}
 		if is := d.neighbours[a]; is != spec.MAC {
 			out.kernel = append(out.kernel, fmt.Sprintf("the permanent neighbour %s is %q instead of %s", a, is, spec.MAC))
