@@ -72,6 +72,10 @@ func (b *iptBackend) rearrange(ctx context.Context, vif string, given []netvm.Ad
 		return fmt.Errorf("iptables: %s: %w", vif, err)
 	}
 	defer unlock()
+	return b.onceMore(ctx, func() error { return b.rearrangeLocked(ctx, vif, given) })
+}
+
+func (b *iptBackend) rearrangeLocked(ctx context.Context, vif string, given []netvm.Admission) error {
 	for _, f := range b.families {
 		rules, err := f.save(ctx)
 		if err != nil {

@@ -177,6 +177,42 @@ func TestWhoeverDiesWhileLoadingIsSucceeded(t *testing.T) {
 	}
 }
 
+func TestTheLastIPTablesOfADeadProgramMayFinishMeanwhile(t *testing.T) {
+	for _, program := range []string{"iptables-nft", "iptables-legacy"} {
+		for name, work := range map[string]struct {
+			left, late string // what the dead program left, and what its last process does to that
+			do         func(context.Context, *iptBackend) error
+		}{
+			"loading": {"-A PREROUTING -j QBS-SPOOF", "-D PREROUTING 3", func(ctx context.Context, b *iptBackend) error {
+				_, err := b.Ensure(ctx, nil)
+				return err
+			}},
+			"admitting": {"-A QBS-SPOOF -s 10.137.0.99/32 -j DROP", "-D QBS-SPOOF -s 10.137.0.99/32 -j DROP",
+				func(ctx context.Context, b *iptBackend) error { return b.Expel(ctx, "vif9.0", nil) }},
+		} {
+			t.Run(program+"/"+name, func(t *testing.T) {
+				ctx := testContext(t)
+				n := newTopology(t)
+				n.admit(ctx, reopened(t, ctx, program))
+				n.run("sh", "-c", program+" -t raw "+work.left)
+				late := program + " -t raw " + work.late
+				b := openStepped(t, ctx, program, func(string) error {
+					if late != "" {
+						n.run("sh", "-c", late)
+						late = ""
+					}
+					return nil
+				})
+				must(t, work.do(ctx, b))
+				if late != "" {
+					t.Error("nothing was written, so nothing was tried")
+				}
+				settled(t, ctx, reopened(t, ctx, program))
+			})
+		}
+	}
+}
+
 func TestWhoeverDiesWhileAdmittingIsSucceeded(t *testing.T) {
 	for _, program := range []string{"iptables-nft", "iptables-legacy"} {
 		t.Run(program, func(t *testing.T) {

@@ -8,8 +8,28 @@ import (
 	"strings"
 )
 
+// onceMore does a work of looking and writing a second time when it failed. What was read may be another's work of a
+// moment before: a program that was killed leaves its last iptables running, and that heeds no lock of ours. Then a rule is
+// not where it was, and another look finds it.
+func (b *iptBackend) onceMore(ctx context.Context, work func() error) error {
+	err := work()
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+	b.log.Debug("iptables: looking once more", "err", err)
+	return work()
+}
+
 // bring brings the kernel to our rules, and to the targets that the caller wants of each family, told what there is.
-func (b *iptBackend) bring(ctx context.Context, targetsFor func(s *iptState, all table) table) ([]string, error) {
+func (b *iptBackend) bring(ctx context.Context, targetsFor func(s *iptState, all table) table) (changes []string, err error) {
+	err = b.onceMore(ctx, func() error {
+		changes, err = b.bringOnce(ctx, targetsFor)
+		return err
+	})
+	return changes, err
+}
+
+func (b *iptBackend) bringOnce(ctx context.Context, targetsFor func(s *iptState, all table) table) ([]string, error) {
 	states, unlock, err := b.readLocked(ctx)
 	if err != nil {
 		return nil, err
