@@ -16,7 +16,17 @@ import (
 // ErrNotRunning says that nobody owns org.qubes_os.NetVM1.
 var ErrNotRunning = errors.New("netvmd is not running: nobody owns " + Name + " on the system bus")
 
-// Client reads netvmd's status from the bus.
+// ErrNotAllowed says that the caller may not do that: neither root nor polkit's yes.
+var ErrNotAllowed = errors.New("not allowed")
+
+// Event is what Watch tells.
+type Event struct {
+	Running bool         // somebody owns org.qubes_os.NetVM1
+	Status  netvm.Status // without Statistics; while netvmd is not running, empty
+}
+
+// Client speaks with netvmd over the bus. Each call has a deadline; an error of netvmd's own is an Error, or wraps
+// ErrNotRunning or ErrNotAllowed.
 type Client struct {
 	conn *godbus.Conn
 }
@@ -33,21 +43,56 @@ func Connect(ctx context.Context) (*Client, error) {
 // Close ends the connection; what waits on it returns.
 func (c *Client) Close() error { return c.conn.Close() }
 
-// Status reads the whole status. ErrNotRunning is wrapped when there is no netvmd.
+// Status reads the properties. ErrNotRunning is wrapped when there is no netvmd.
 func (c *Client) Status(ctx context.Context) (netvm.Status, error) {
-	var values, statistics map[string]godbus.Variant
+	var values map[string]godbus.Variant
 	if err := c.call(ctx, properties+".GetAll", &values, Interface); err != nil {
 		return netvm.Status{}, err
 	}
-	if err := c.call(ctx, Interface+".GetStatistics", &statistics); err != nil {
-		return netvm.Status{}, err
+	return decode(values)
+}
+
+// Statistics reads what netvmd and the kernel counted.
+func (c *Client) Statistics(ctx context.Context) (netvm.Statistics, netvm.Tally, error) {
+	var values map[string]godbus.Variant
+	if err := c.call(ctx, Interface+".GetStatistics", &values); err != nil {
+		return netvm.Statistics{}, netvm.Tally{}, err
 	}
-	s, err := decode(values)
-	if err != nil {
-		return netvm.Status{}, err
-	}
-	s.Statistics, err = decodeStatistics(statistics)
-	return s, err
+	s, err := decodeStatistics(values)
+	return s, netvm.Tally{}, err
+}
+
+// Routes reads the netvm's main IPv4 routing table.
+func (c *Client) Routes(ctx context.Context) ([]netvm.Route, error) {
+	return nil, errors.New("to be built")
+}
+
+// Refresh has netvmd read every source again; changed tells whether anything was written to the kernel.
+func (c *Client) Refresh(ctx context.Context) (changed bool, err error) {
+	err = c.call(ctx, Interface+".Refresh", &changed)
+	return changed, err
+}
+
+// SetDNSOverride has AppVM DNS go to these resolvers: while this client is connected or, if persistent, until it is cleared.
+func (c *Client) SetDNSOverride(ctx context.Context, servers []netip.Addr, persistent bool) error {
+	return errors.New("to be built")
+}
+
+// ClearDNSOverride takes this client's own override back or, if it has none, the persistent one.
+func (c *Client) ClearDNSOverride(ctx context.Context) error {
+	return errors.New("to be built")
+}
+
+// HoldDNSOverride keeps an override in force until ctx ends, also over restarts of netvmd and of the bus. inForce is called
+// each time that the kernel has it. It returns nil when ctx ended, and an error when netvmd refuses it.
+func HoldDNSOverride(ctx context.Context, servers []netip.Addr, inForce func()) error {
+	return errors.New("to be built")
+}
+
+// Watch tells the status now and after every change until ctx ends; then it closes the channel. Restarts of netvmd and of
+// the bus are told as Running false, and true again. A reader that is slow gets the newest status, not all of them.
+func Watch(ctx context.Context) <-chan Event {
+	panic("to be built")
 }
 
 func (c *Client) call(ctx context.Context, method string, result any, args ...any) error {

@@ -57,7 +57,7 @@ func startBus(t *testing.T, dir string) (stop func()) {
 func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
 
 func serve(t *testing.T) *Service {
-	s := NewService(quiet())
+	s := NewService(nil, quiet())
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
@@ -254,7 +254,7 @@ func TestServiceAndClientLiveThroughARestartOfTheirPeers(t *testing.T) {
 
 func TestSecondServiceIsToldThatTheNameIsTaken(t *testing.T) {
 	_, ctx, _, _ := shown(t)
-	if err := NewService(quiet()).Run(ctx); !errors.Is(err, ErrNameTaken) {
+	if err := NewService(nil, quiet()).Run(ctx); !errors.Is(err, ErrNameTaken) {
 		t.Errorf("got %v", err)
 	}
 }

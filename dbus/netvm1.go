@@ -3,6 +3,7 @@
 package dbus
 
 import (
+	"context"
 	_ "embed"
 	"net/netip"
 	"time"
@@ -35,7 +36,25 @@ var Contract string
 // callDeadline bounds every call on the bus.
 const callDeadline = 5 * time.Second
 
-// target is the wire form of netvm.Target: (ss).
+// Daemon is what callers may ask of netvmd beside its status. Each call ends with ctx.
+type Daemon interface {
+	// Refresh reads every source again and brings the kernel to what they say; changed tells whether anything was written.
+	Refresh(ctx context.Context) (changed bool, err error)
+	// SetOverride puts an override in force; it returns when the kernel has it. A server that can be no resolver is a
+	// netvm.InvalidError, and nothing was changed.
+	SetOverride(ctx context.Context, o netvm.Override) error
+	// ClearOverride takes the holder's override back or, if it has none, the persistent one.
+	ClearOverride(ctx context.Context, holder string) error
+	// Holders are the bus names whose leaving ends an override, those of before a restart of netvmd too.
+	Holders() []string
+	// Left says that a holder has left the bus.
+	Left(holder string)
+	// Routes lists the main IPv4 routing table, Tally what the kernel counted.
+	Routes(ctx context.Context) ([]netvm.Route, error)
+	Tally(ctx context.Context) (netvm.Tally, error)
+}
+
+// target is the wire form of netvm.Target, and of netvm.Dropped: (ss).
 type target struct{ Virtual, Resolver string }
 
 // encode turns a status into the values of the properties.

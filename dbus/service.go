@@ -28,16 +28,17 @@ var ErrNameTaken = errors.New(Name + " is owned by another process: is netvmd ru
 
 // Service shows the latest published status on the bus. It comes back when the bus does.
 type Service struct {
-	log   *slog.Logger
-	fresh chan struct{} // capacity 1: there is something to show
+	log    *slog.Logger
+	daemon Daemon
+	fresh  chan struct{} // capacity 1: there is something to show
 
 	mu     sync.Mutex
 	status netvm.Status
 }
 
-// NewService makes a service that shows an empty status until the first Publish.
-func NewService(log *slog.Logger) *Service {
-	return &Service{log: log, fresh: make(chan struct{}, 1)}
+// NewService makes a service that shows an empty status until the first Publish, and asks daemon what callers want.
+func NewService(daemon Daemon, log *slog.Logger) *Service {
+	return &Service{log: log, daemon: daemon, fresh: make(chan struct{}, 1)}
 }
 
 // Publish replaces the status; it never blocks. Of statuses that follow faster than the bus takes them, the last

@@ -11,15 +11,15 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"netvmd/internal/firewall"
+	"netvmd/internal/netvm"
 )
 
 // holdings is what the kernel holds, as JSON shows it.
 type holdings struct {
-	Backend  string             `json:"backend"`
-	Targets  []target           `json:"dns_targets"`
-	Admitted []admission        `json:"admitted"`
-	Counters []firewall.Counter `json:"counters"`
+	Backend  string          `json:"backend"`
+	Targets  []target        `json:"dns_targets"`
+	Admitted []admission     `json:"admitted"`
+	Counters []netvm.Counter `json:"counters"`
 }
 
 type target struct {

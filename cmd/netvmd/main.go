@@ -102,7 +102,7 @@ func run(path string, log *slog.Logger) error {
 	own := vif.NewOwnAddresses(log)
 	units := hooks.NewUnits(ctx, log)
 	units.Configure(conf.Hooks.TryRestartUnits, conf.Hooks.TryReloadUnits)
-	service := dbus.NewService(log)
+	service := dbus.NewService(nil, log)
 	toolstack := store.NewFollower(parts.StoreOptions(conf), log)
 
 	all, ctx := errgroup.WithContext(ctx)

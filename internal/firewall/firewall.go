@@ -56,7 +56,7 @@ type Backend interface {
 	Targets(ctx context.Context) ([]netvm.Target, error)
 
 	// Counters lists what was dropped and refused since the rules were loaded, in the order of the rules.
-	Counters(ctx context.Context) ([]Counter, error)
+	Counters(ctx context.Context) ([]netvm.Counter, error)
 
 	// Watch calls hint whenever somebody may have changed our objects, with the name and pid of the process where the
 	// kernel tells it, else with "". A hint may be idle: one comes at the start, when the watch stands, and our own
@@ -91,14 +91,6 @@ type Gate interface {
 	// way through the kernel's flowtable. Without flowtables it does nothing. The kernel itself forgets a device that
 	// is gone.
 	Accelerate(ctx context.Context, devices []string) error
-}
-
-// Counter counts the packets that met one of our rules.
-type Counter struct {
-	Table   string `json:"table"` // as the backend's own tool names it, such as "ip netvmd" or "ip raw"
-	Name    string `json:"name"`  // of the counter or, with iptables, of the chain with the rule
-	Packets uint64 `json:"packets"`
-	Bytes   uint64 `json:"bytes"`
 }
 
 // Options say what New makes. Empty words mean "auto".

@@ -5,14 +5,16 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"netvmd/internal/netvm"
 )
 
 // countedChains are those of our chains that drop or refuse.
 var countedChains = []string{chainSpoof, chainAllowed, chainDNSInput, chainDNSForward, chainBaseInput, chainBaseForward}
 
 // Counters implements Backend: they are the counters of our rules that drop or refuse.
-func (b *iptBackend) Counters(ctx context.Context) ([]Counter, error) {
-	var out []Counter
+func (b *iptBackend) Counters(ctx context.Context) ([]netvm.Counter, error) {
+	var out []netvm.Counter
 	for _, f := range b.families {
 		text, err := runProgram(ctx, f.program+"-save", "--counters")
 		if err != nil {
@@ -29,8 +31,8 @@ func (b *iptBackend) Counters(ctx context.Context) ([]Counter, error) {
 
 // parseCounters reads the lines of iptables-save --counters that are about rules of ours that drop or refuse, such as
 // "[3:180] -A QBS-ALLOWED -j DROP".
-func parseCounters(family, text string) []Counter {
-	var out []Counter
+func parseCounters(family, text string) []netvm.Counter {
+	var out []netvm.Counter
 	table := ""
 	for _, line := range strings.Split(text, "\n") {
 		if name, ok := strings.CutPrefix(line, "*"); ok {
@@ -43,7 +45,7 @@ func parseCounters(family, text string) []Counter {
 		if !ok || !refuses || !slices.Contains(countedChains, chain) {
 			continue
 		}
-		c := Counter{Table: table, Name: rule}
+		c := netvm.Counter{Table: table, Name: rule}
 		if _, err := fmt.Sscanf(numbers, "[%d:%d]", &c.Packets, &c.Bytes); err == nil {
 			out = append(out, c)
 		}

@@ -6,11 +6,13 @@ import (
 	"fmt"
 
 	"golang.org/x/sys/unix"
+
+	"netvmd/internal/netvm"
 )
 
 // Counters implements Backend: they are the named counters of our tables.
-func (b *nftBackend) Counters(ctx context.Context) ([]Counter, error) {
-	var out []Counter
+func (b *nftBackend) Counters(ctx context.Context) ([]netvm.Counter, error) {
+	var out []netvm.Counter
 	for _, f := range b.families {
 		objects, err := b.reader.get(ctx, byte(f.table.Family), unix.NFT_MSG_GETOBJ, true, attrString(unix.NFTA_OBJ_TABLE, ownTable))
 		if err != nil {
@@ -31,21 +33,21 @@ func (b *nftBackend) Counters(ctx context.Context) ([]Counter, error) {
 }
 
 // counterOf decodes an object of nf_tables, if it is a counter of a table of ours.
-func counterOf(object attributes) (Counter, bool, error) {
+func counterOf(object attributes) (netvm.Counter, bool, error) {
 	kind := object[unix.NFTA_OBJ_TYPE]
 	if nulTerminated(object[unix.NFTA_OBJ_TABLE]) != ownTable || len(kind) != 4 ||
 		binary.BigEndian.Uint32(kind) != unix.NFT_OBJECT_COUNTER {
-		return Counter{}, false, nil
+		return netvm.Counter{}, false, nil
 	}
 	data, err := decodeAttributes(object[unix.NFTA_OBJ_DATA])
 	if err != nil {
-		return Counter{}, false, err
+		return netvm.Counter{}, false, err
 	}
 	packets, bytes := data[unix.NFTA_COUNTER_PACKETS], data[unix.NFTA_COUNTER_BYTES]
 	if len(packets) != 8 || len(bytes) != 8 {
-		return Counter{}, false, fmt.Errorf("counter %q without numbers", nulTerminated(object[unix.NFTA_OBJ_NAME]))
+		return netvm.Counter{}, false, fmt.Errorf("counter %q without numbers", nulTerminated(object[unix.NFTA_OBJ_NAME]))
 	}
-	return Counter{
+	return netvm.Counter{
 		Name:    nulTerminated(object[unix.NFTA_OBJ_NAME]),
 		Packets: binary.BigEndian.Uint64(packets),
 		Bytes:   binary.BigEndian.Uint64(bytes),

@@ -132,7 +132,7 @@ COMMIT
 [x:1] -A QBS-DNS-INPUT -j DROP
 COMMIT
 `)
-	want := []Counter{
+	want := []netvm.Counter{
 		{Table: "ip raw", Name: "QBS-ALLOWED -j DROP", Packets: 3, Bytes: 180},
 		{Table: "ip filter", Name: "QBS-DNS-INPUT -p udp -m udp --dport 53 -j REJECT --reject-with icmp-admin-prohibited", Packets: 2, Bytes: 120},
 	}
@@ -150,7 +150,7 @@ func FuzzCounters(f *testing.F) {
 			}
 		}
 		if attrs, err := decodeAttributes(data); err == nil {
-			if c, ours, err := counterOf(attrs); err != nil && (ours || c != Counter{}) {
+			if c, ours, err := counterOf(attrs); err != nil && (ours || c != netvm.Counter{}) {
 				t.Errorf("%+v beside an error", c)
 			}
 		}

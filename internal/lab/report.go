@@ -28,7 +28,11 @@ func (v *NetVM) Status(ctx context.Context) (status netvm.Status, err error) {
 		return status, fmt.Errorf("netvm: %w", err)
 	}
 	defer func() { err = errors.Join(err, client.Close()) }()
-	return client.Status(ctx)
+	if status, err = client.Status(ctx); err != nil {
+		return status, err
+	}
+	status.Statistics, _, err = client.Statistics(ctx)
+	return status, err
 }
 
 // Await waits, by netvmd's signals, until what it says satisfies holds, and returns that. On a timeout the

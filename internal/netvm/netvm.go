@@ -151,27 +151,83 @@ type Dropped struct {
 	Reason string
 }
 
+// Override is what a caller on the bus wants instead of the resolvers that the uplink announces.
+type Override struct {
+	Servers    []netip.Addr
+	Persistent bool      // over the end of its caller and of netvmd, until it is cleared; else until Holder leaves the bus
+	Holder     string    // the caller's unique name on the bus, such as ":1.42"
+	By         string    // who that is, for people: "netvmctl (pid 4711, user 0)"
+	Since      time.Time // when it was set
+}
+
+// InvalidError is bad input: the sentence says what was wrong, and nothing was changed.
+type InvalidError string
+
+func (e InvalidError) Error() string { return string(e) }
+
 // Statistics counts what the daemon did since it started.
 type Statistics struct {
 	Applies   uint64 // transactions that changed the kernel because the wanted targets changed
 	Coalesced uint64 // signals that were answered together with an earlier one
 	Restored  uint64 // transactions that undid a change made by somebody else
+	Latency   Latency
+}
+
+// Latency is how long changes of the targets took, from the arrival of the signal to the kernel's acknowledgement, since
+// the start. All are 0 before the first.
+type Latency struct {
+	Count              uint64
+	P50, P90, P99, Max time.Duration
+}
+
+// Tally is what the kernel counted since the rules were loaded and the devices made.
+type Tally struct {
+	Traffic  []Traffic // of every vif, ordered by domain and device
+	Counters []Counter // of every rule that drops or refuses, in the order of the rules
+	// The same in packets, summed up by what they were stopped for.
+	Spoofed         uint64 // under an address that the vif does not have
+	Unserved        uint64 // queries to a virtual DNS address without a resolver
+	InputRejected   uint64 // to the netvm itself
+	ForwardRejected uint64 // to another AppVM, or nowhere that is open
+}
+
+// Traffic is what passed a vif, as the netvm sees it: received is what the AppVM sent.
+type Traffic struct {
+	Vif                                    string
+	RxBytes, RxPackets, TxBytes, TxPackets uint64
+}
+
+// Counter counts the packets that met one of our rules.
+type Counter struct {
+	Table   string `json:"table"` // as the backend's own tool names it, such as "ip netvmd" or "ip raw"
+	Name    string `json:"name"`  // of the counter or, with iptables, of the chain with the rule
+	Packets uint64 `json:"packets"`
+	Bytes   uint64 `json:"bytes"`
+}
+
+// Route is one row of the kernel's main IPv4 routing table, as `route -n` shows it.
+type Route struct {
+	Destination, Gateway, Genmask netip.Addr // 0.0.0.0 for none
+	Flags                         string     // as route(8) writes them: "UG"
+	Metric, Ref, Use              uint32
+	Interface                     string
 }
 
 // Status is all that the daemon publishes: one immutable snapshot.
 type Status struct {
-	Version    string
-	State      State
-	Uplinks    []Uplink
-	DNSSource  string        // where the resolvers come from: "config", "resolved", "resolv.conf", "networkmanager", "none"
-	DNSReason  string        // why, in one sentence
-	DNSServers []Resolver    // usable ones, in order
-	DNSDropped []Dropped     // announced and not used
-	DNSTargets []Target      // in the order of the virtual addresses
-	ChangedAt  time.Time     // when the targets last changed in the kernel; zero = not since the start
-	ApplyTime  time.Duration // from the arrival of the signal to the kernel's acknowledgement, of that change
-	Backend    string        // "nftables" or "iptables"
-	Vifs       []Vif         // those that are there, ordered by domain and device
-	Problems   []string      // what is wrong now: a sentence each, with what to do
-	Statistics Statistics
+	Version      string
+	State        State
+	Uplinks      []Uplink
+	DNSSource    string        // where the resolvers come from: "override", "config", "resolved", "resolv.conf", "networkmanager", "none"
+	DNSReason    string        // why, in one sentence
+	DNSServers   []Resolver    // usable ones, in order
+	DNSDropped   []Dropped     // announced and not used
+	DNSTargets   []Target      // in the order of the virtual addresses
+	DNSOverrides []Override    // the newest, which is in force, first
+	ChangedAt    time.Time     // when the targets last changed in the kernel; zero = not since the start
+	ApplyTime    time.Duration // from the arrival of the signal to the kernel's acknowledgement, of that change
+	Backend      string        // "nftables" or "iptables"
+	Vifs         []Vif         // those that are there, ordered by domain and device
+	Problems     []string      // what is wrong now: a sentence each, with what to do
+	Statistics   Statistics    // not a property: Client.Status leaves it empty
 }
