@@ -28,6 +28,7 @@ var mayImport = map[string][]string{
 	"netvmd/dbus":                    {"internal/netvm", "internal/systembus"},
 	"netvmd/tray":                    {"internal/netvm", "dbus"},
 	"netvmd/packaging":               nil,
+	"netvmd/packaging/man":           nil,
 	"netvmd/internal/lab":            {"internal/netvm", "dbus", "packaging"},
 	"netvmd/cmd/netvm-lab":           {"internal/netvm", "internal/lab"},
 	// What more than one program is made of.
