@@ -28,7 +28,8 @@ var mayImport = map[string][]string{
 	"netvmd/dbus":                    {"internal/netvm", "internal/systembus"},
 	"netvmd/tray":                    {"internal/netvm", "dbus"},
 	"netvmd/packaging":               nil,
-	"netvmd/internal/lab":            {"internal/netvm", "dbus"},
+	"netvmd/packaging/man":           nil,
+	"netvmd/internal/lab":            {"internal/netvm", "dbus", "packaging"},
 	"netvmd/cmd/netvm-lab":           {"internal/netvm", "internal/lab"},
 	// What more than one program is made of.
 	"netvmd/internal/parts":      {"internal/netvm", "internal/config", "internal/firewall", "internal/store", "internal/vif"},
