@@ -90,7 +90,8 @@ install: man completions ## into DESTDIR
 	install -D -m 0644 -t $(DESTDIR)/usr/share/bash-completion/completions $(BIN)/completions/netvmctl
 	install -D -m 0644 -t $(DESTDIR)/usr/share/zsh/site-functions $(BIN)/completions/_netvmctl
 	install -D -m 0644 -t $(DESTDIR)/usr/share/fish/vendor_completions.d $(BIN)/completions/netvmctl.fish
-	install -D -m 0644 -t $(DESTDIR)/usr/share/doc/netvmd/examples packaging/examples/*
+	install -D -m 0644 -t $(DESTDIR)/usr/share/doc/netvmd/examples packaging/examples/wg0.conf
+	install -D -m 0755 -t $(DESTDIR)/usr/share/doc/netvmd/examples packaging/examples/openvpn-dns
 
 deps: ## install the programs that the lab and the tests run (apt or dnf, as root)
 	@packaging/deps.sh
