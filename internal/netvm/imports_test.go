@@ -16,6 +16,7 @@ var mayImport = map[string][]string{
 	"netvmd/internal/plan":      {"internal/netvm"},
 	"netvmd/internal/engine":    {"internal/netvm", "internal/plan"},
 	"netvmd/internal/firewall":  {"internal/netvm"},
+	"netvmd/internal/override":  {"internal/netvm"},
 	"netvmd/internal/vif":       {"internal/netvm"},
 	"netvmd/internal/systembus": nil,
 	"netvmd/internal/store":     {"internal/store/qubesdb", "internal/store/xenstore"},
@@ -27,6 +28,7 @@ var mayImport = map[string][]string{
 	"netvmd/dbus":                    {"internal/netvm", "internal/systembus"},
 	"netvmd/tray":                    {"internal/netvm", "dbus"},
 	"netvmd/packaging":               nil,
+	"netvmd/packaging/man":           nil,
 	"netvmd/internal/lab":            {"internal/netvm", "dbus", "packaging"},
 	"netvmd/cmd/netvm-lab":           {"internal/netvm", "internal/lab"},
 	// What more than one program is made of.
@@ -34,7 +36,7 @@ var mayImport = map[string][]string{
 	"netvmd/cmd/vif-route-netvm": {"internal/config", "internal/parts", "internal/store/xenstore", "internal/vif"},
 	"netvmd/cmd/netvmctl":        {"internal/netvm", "internal/config", "internal/firewall", "internal/parts"},
 	"netvmd/cmd/netvmd": {"dbus", "nmhook", "internal/config", "internal/engine", "internal/firewall", "internal/hooks",
-		"internal/parts", "internal/store", "internal/vif"},
+		"internal/netvm", "internal/override", "internal/parts", "internal/store", "internal/vif"},
 }
 
 // onlyIn says where a library may be imported.
