@@ -55,6 +55,9 @@ type FloodTally struct {
 	Took     time.Duration
 }
 
+// Answers is the number of calls that were answered, with a result or an error.
+func (t FloodTally) Answers() int { return t.Called - t.Lost }
+
 // Flood starts to call netvmd as a user, this often a second, over so many connections, until Stop. When ctx ends,
 // answers are not waited for any more.
 func (v *NetVM) Flood(ctx context.Context, u User, rate, connections int) (*Flood, error) {
@@ -131,4 +134,10 @@ func (f *Flood) hangUp() error {
 		errs = append(errs, c.Close())
 	}
 	return errors.Join(errs...)
+}
+
+// ReadAll reads all properties of netvmd over a connection of the caller's, and does nothing with them.
+func ReadAll(ctx context.Context, conn *godbus.Conn) error {
+	c := floodCalls[0]
+	return conn.Object(dbus.Name, dbus.Path).CallWithContext(ctx, c.method, 0, c.args...).Err
 }
