@@ -60,10 +60,22 @@ func TestRefreshNamesTheSourceThatIsSilent(t *testing.T) {
 		strings.Contains(err.Error(), "resol") {
 		t.Errorf("%v", err)
 	}
-	if err := w.refresh(patience); err == nil || !strings.Contains(err.Error(), "ask NetworkManager for its DNS configuration") {
-		t.Errorf("after the reads' own deadlines: %v", err)
-	}
 	if v := w.Take(); !uplinkIs("192.0.2.1")(v) {
+		t.Errorf("what it said last is gone: %+v", v)
+	}
+}
+
+func TestRefreshSaysWhatASourceRefuses(t *testing.T) {
+	startBus(t)
+	r := resolvedFake(t, resolvedEntry{0, 2, []byte{9, 9, 9, 9}})
+	r.own()
+	w := watch(t)
+	w.next("the first")
+	r.set(resolvedPath, resolvedIface, "DNS", nil)
+	if err := w.refresh(patience); err == nil || !strings.Contains(err.Error(), "read DNS of "+resolvedName) {
+		t.Errorf("%v", err)
+	}
+	if v := w.until("the fault", hasFault("no such property DNS")); len(v.Resolved.Servers) != 1 {
 		t.Errorf("what it said last is gone: %+v", v)
 	}
 }
