@@ -11,35 +11,54 @@ export GOFLAGS := -buildvcs=false
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 LDFLAGS  := -s -w -X main.version=$(VERSION)
 PROGRAMS := netvmd netvmctl vif-route-netvm netvm-lab
+# Where everything is built.
+BIN      ?= bin
+PAGES    := $(notdir $(basename $(wildcard packaging/man/*.md)))
 
 # Tools, at pinned versions that do not enter go.mod.
 GOLANGCI_LINT := go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 GOVULNCHECK   := go run golang.org/x/vuln/cmd/govulncheck@v1.9.0
+MD2MAN        := go run github.com/cpuguy83/go-md2man/v2@v2.0.7
 
 FUZZTIME ?= 10s
 IDLE     ?= 60s
 
-.PHONY: help demo test build lint bench fuzz xen vuln install deps check unit
+.PHONY: help demo test build man completions lint bench fuzz xen vuln install deps check unit
 
 help: ## print this
 	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: deps build ## install what is needed, build, and watch AppVM DNS follow the uplink
-	bin/netvm-lab demo
+	$(BIN)/netvm-lab demo
 
 test: deps check ## install what is needed, then everything that CI checks
 
 build: ## all programs into bin/
-	@mkdir -p bin
-	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ $(addprefix ./cmd/,$(PROGRAMS))
+	@mkdir -p $(BIN)
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/ $(addprefix ./cmd/,$(PROGRAMS))
+
+# A name that was broken at the end of a line could not be copied: no hyphens, and no stretched lines.
+man: build ## the manual pages into bin/man
+	go run ./packaging/man -bin $(BIN) -out $(BIN)/man/markdown -version $(VERSION)
+	@for page in $(PAGES); do \
+	  $(MD2MAN) -in $(BIN)/man/markdown/$$page.md -out $(BIN)/man/$$page && \
+	  sed -i '/^\.TH/a .nh\n.ad l' $(BIN)/man/$$page || exit 1; \
+	done
+
+completions: build
+	@mkdir -p $(BIN)/completions
+	$(BIN)/netvmctl completion bash >$(BIN)/completions/netvmctl
+	$(BIN)/netvmctl completion zsh >$(BIN)/completions/_netvmctl
+	$(BIN)/netvmctl completion fish >$(BIN)/completions/netvmctl.fish
 
 lint: ## gofmt, go vet, golangci-lint
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo 'run gofmt -w on these'; exit 1; }
 	go vet ./...
+	go vet -tags manual ./cmd/netvmctl
 	$(GOLANGCI_LINT) run ./...
 
 bench: build ## latencies, losses, idle cost and memory, as medians and ratios
-	bin/netvm-lab bench --idle $(IDLE)
+	$(BIN)/netvm-lab bench --idle $(IDLE)
 	go test -run '^$$' -bench . -benchmem ./internal/... ./nmhook
 
 fuzz: ## every fuzz target for FUZZTIME (10s)
@@ -55,9 +74,9 @@ xen: build ## the same programs on a real Xen, in QEMU (Debian only; installs QE
 vuln: ## known vulnerabilities in what we import (asks the Go vulnerability database)
 	$(GOVULNCHECK) ./...
 
-install: build ## into DESTDIR
-	install -D -m 0755 -t $(DESTDIR)/usr/bin bin/netvmd bin/netvmctl
-	install -D -m 0755 -t $(DESTDIR)/usr/lib/netvmd bin/vif-route-netvm
+install: man completions ## into DESTDIR
+	install -D -m 0755 -t $(DESTDIR)/usr/bin $(BIN)/netvmd $(BIN)/netvmctl
+	install -D -m 0755 -t $(DESTDIR)/usr/lib/netvmd $(BIN)/vif-route-netvm
 	mkdir -p $(DESTDIR)/etc/xen/scripts
 	ln -sf /usr/lib/netvmd/vif-route-netvm $(DESTDIR)/etc/xen/scripts/vif-route-netvm
 	install -D -m 0644 -t $(DESTDIR)/usr/lib/systemd/system packaging/systemd/netvmd.service packaging/systemd/netvmd-firewall.service
@@ -65,12 +84,19 @@ install: build ## into DESTDIR
 	install -D -m 0644 packaging/dbus-1/org.qubes_os.NetVM1.service $(DESTDIR)/usr/share/dbus-1/system-services/org.qubes_os.NetVM1.service
 	install -D -m 0644 dbus/org.qubes_os.NetVM1.xml $(DESTDIR)/usr/share/dbus-1/interfaces/org.qubes_os.NetVM1.xml
 	install -D -m 0644 packaging/netvmd.toml $(DESTDIR)/etc/netvmd/netvmd.toml
+	install -D -m 0644 -t $(DESTDIR)/usr/share/man/man1 $(BIN)/man/*.1
+	install -D -m 0644 -t $(DESTDIR)/usr/share/man/man5 $(BIN)/man/*.5
+	install -D -m 0644 -t $(DESTDIR)/usr/share/man/man8 $(BIN)/man/*.8
+	install -D -m 0644 -t $(DESTDIR)/usr/share/bash-completion/completions $(BIN)/completions/netvmctl
+	install -D -m 0644 -t $(DESTDIR)/usr/share/zsh/site-functions $(BIN)/completions/_netvmctl
+	install -D -m 0644 -t $(DESTDIR)/usr/share/fish/vendor_completions.d $(BIN)/completions/netvmctl.fish
+	install -D -m 0644 -t $(DESTDIR)/usr/share/doc/netvmd/examples packaging/examples/*
 
 deps: ## install the programs that the lab and the tests run (apt or dnf, as root)
 	@packaging/deps.sh
 
 check: build lint unit
-	bin/netvm-lab demo
+	$(BIN)/netvm-lab demo
 	$(MAKE) fuzz FUZZTIME=30000x
 	@if command -v apt-get >/dev/null; then $(MAKE) xen; else echo 'make xen needs Debian: left out'; fi
 

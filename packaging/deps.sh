@@ -6,7 +6,7 @@ set -eu
 need() { command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ]; }
 
 missing=
-for program in NetworkManager nmcli dnsmasq dbus-daemon nft iptables-nft iptables-legacy ip conntrack strace systemd-nspawn nsenter gcc git make; do
+for program in NetworkManager nmcli dnsmasq dbus-daemon nft iptables-nft iptables-legacy ip route conntrack strace systemd-nspawn nsenter gcc git make; do
 	need "$program" || missing="$missing $program"
 done
 # The real systemd-resolved. Debian's package would take over /etc/resolv.conf, so there it is only unpacked.
@@ -40,7 +40,7 @@ if command -v apt-get >/dev/null 2>&1; then
 		printf '#!/bin/sh\nexit 101\n' >"$policy"
 		chmod 755 "$policy"
 	fi
-	apt-get install -qy --no-install-recommends network-manager dnsmasq-base dbus nftables iptables iproute2 \
+	apt-get install -qy --no-install-recommends network-manager dnsmasq-base dbus nftables iptables iproute2 net-tools \
 		conntrack strace systemd systemd-container util-linux gcc libc6-dev git make
 	if [ "$fresh_nm" = yes ] && command -v systemctl >/dev/null 2>&1; then
 		# This machine's network is not ours to manage at the next boot.
@@ -56,7 +56,7 @@ if command -v apt-get >/dev/null 2>&1; then
 		rm -r "$unpack"
 	fi
 elif command -v dnf >/dev/null 2>&1; then
-	dnf install -qy NetworkManager dnsmasq dbus-daemon nftables iptables-nft iptables-legacy iproute conntrack-tools strace \
+	dnf install -qy NetworkManager dnsmasq dbus-daemon nftables iptables-nft iptables-legacy iproute net-tools conntrack-tools strace \
 		systemd-resolved systemd-container util-linux gcc git make golang
 else
 	echo "neither apt-get nor dnf is here: install what has these programs:$missing" >&2

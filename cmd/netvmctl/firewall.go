@@ -5,15 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/netip"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"netvmd/internal/config"
 	"netvmd/internal/firewall"
-	"netvmd/internal/netvm"
 	"netvmd/internal/parts"
 	"netvmd/internal/report"
 )
@@ -79,23 +76,8 @@ func openTable(cmd *cobra.Command, g *globals) (*table, error) {
 	return &table{backend, conf, log, cmd, g.json}, err
 }
 
-// virtual are the virtual DNS addresses. When the store does not answer, the firewall must be closed all the same.
-func (t *table) virtual(ctx context.Context) []netip.Addr {
-	if len(t.conf.DNS.Virtual) > 0 {
-		return t.conf.DNS.Virtual
-	}
-	settings, done, err := parts.Settings(ctx, t.conf)
-	if err != nil {
-		fallback := t.conf.DNS.VirtualOr(nil)
-		t.log.Warn("the store does not say the virtual DNS addresses", "going_by", fallback, "error", err)
-		return fallback
-	}
-	defer done()
-	return settings.Virtual
-}
-
 func load(ctx context.Context, t *table) error {
-	changes, err := t.Ensure(ctx, t.virtual(ctx))
+	changes, err := t.Ensure(ctx, parts.Virtual(ctx, t.conf, t.log))
 	if err != nil {
 		return err
 	}
@@ -109,7 +91,7 @@ func load(ctx context.Context, t *table) error {
 }
 
 func check(ctx context.Context, t *table) error {
-	differences, err := t.differences(ctx)
+	differences, err := parts.Differences(ctx, t.Backend, t.conf, parts.Virtual(ctx, t.conf, t.log))
 	if err != nil {
 		return err
 	}
@@ -125,39 +107,6 @@ func check(ctx context.Context, t *table) error {
 		return errSaid
 	}
 	return err
-}
-
-// differences says where the kernel is not as it must be.
-func (t *table) differences(ctx context.Context) ([]string, error) {
-	out, err := t.Faults(ctx)
-	if err != nil {
-		return nil, err
-	}
-	targets, err := t.Targets(ctx)
-	if err != nil {
-		return nil, err
-	}
-	for _, v := range t.virtual(ctx) {
-		if !slices.ContainsFunc(targets, func(t netvm.Target) bool { return t.Virtual == v }) {
-			out = append(out, fmt.Sprintf("%s is neither led to a resolver nor refused", v))
-		}
-	}
-	admitted, err := t.Admitted(ctx)
-	if err != nil {
-		return nil, err
-	}
-	recorded, err := parts.Admissions(t.conf)
-	for _, a := range recorded {
-		if !slices.Contains(admitted, a) {
-			out = append(out, fmt.Sprintf("%s may not send from %s, as its record says it must", a.Vif, a.Addr))
-		}
-	}
-	for _, a := range admitted {
-		if !slices.Contains(recorded, a) {
-			out = append(out, fmt.Sprintf("%s may send from %s, of which no record says so", a.Vif, a.Addr))
-		}
-	}
-	return out, err
 }
 
 // printLines prints one sentence a line.

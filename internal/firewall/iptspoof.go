@@ -20,6 +20,12 @@ const (
 // toAllowed goes instead of jumping: what returns from there has passed chainSpoof too.
 var toAllowed = fromVifs + "-g " + chainAllowed
 
+// Rules about what a guest's own IPv6 says of itself.
+const (
+	unspecifiedSource = "-s ::/128 " + drop
+	linkLocalSource   = "-s fe80::/10 " + drop
+)
+
 // neverAllowed begins chainAllowed. What a guest's own IPv6 says of itself (it looks for duplicates of its address, for
 // routers, for listeners) is no spoofing; it is dropped by rules, and so counters, of its own. And no guest is a router
 // or, as its own address is permanent here, a neighbour that has to introduce itself.
@@ -27,7 +33,7 @@ func (f *iptFamily) neverAllowed() []string {
 	if f.v4 {
 		return nil
 	}
-	out := []string{"-s ::/128 " + drop, "-s fe80::/10 " + drop}
+	out := []string{unspecifiedSource, linkLocalSource}
 	for _, kind := range []int{133, 134, 136, 137} { // RFC 4861, 4: solicitation of routers, advertisements, redirect
 		out = append(out, fmt.Sprintf("-p ipv6-icmp -m icmp6 --icmpv6-type %d %s", kind, drop))
 	}

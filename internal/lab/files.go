@@ -6,21 +6,6 @@ import (
 	"strings"
 )
 
-// busConfig is a system bus where everybody may do everything: rights are not what the lab is about.
-const busConfig = `<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
- "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
-<busconfig>
-  <listen>` + busAddress + `</listen>
-  <auth>EXTERNAL</auth>
-  <policy context="default">
-    <allow send_destination="*" eavesdrop="true"/>
-    <allow eavesdrop="true"/>
-    <allow own="*"/>
-    <allow user="*"/>
-  </policy>
-</busconfig>
-`
-
 // nmConfig keeps NetworkManager away from vifs and from devices that nobody gave a connection, and from
 // asking polkit, which is not there.
 const nmConfig = `[main]

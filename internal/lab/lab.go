@@ -170,7 +170,7 @@ func (l *Lab) Close() error {
 		if l.NetVM.XenStore != nil {
 			errs = append(errs, l.NetVM.XenStore.Close(), l.NetVM.StopQubesDB())
 		}
-		errs = append(errs, l.NetVM.nm.Stop(ctx, syscall.SIGKILL), l.NetVM.bus.Stop(ctx, syscall.SIGKILL))
+		errs = append(errs, l.NetVM.nm.Stop(ctx, syscall.SIGKILL), l.NetVM.StopPolkit(ctx), l.NetVM.bus.Stop(ctx, syscall.SIGKILL))
 	}
 	for _, n := range []*Network{l.Home, l.Office, l.VPN} {
 		if n == nil {

@@ -12,11 +12,11 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"netvmd/packaging"
 )
 
 const (
-	busSocket  = Root + "/bus"
-	busAddress = "unix:path=" + busSocket
 	nmDir      = Root + "/nm"
 	netvmdDir  = Root + "/netvmd"
 	configPath = netvmdDir + "/netvmd.toml"
@@ -33,7 +33,7 @@ type NetVM struct {
 	XenStore *XenStore
 	QubesDB  *QubesDB
 
-	bus, nm, netvmd, resolved *Process
+	bus, nm, netvmd, resolved, polkit *Process
 
 	notices *notices // what netvmd says; nil before its first start
 }
@@ -87,6 +87,7 @@ func hideNetworkManagerState() error {
 func (v *NetVM) writeFiles() error {
 	files := map[string]string{
 		Root + "/bus.conf":                  busConfig,
+		busPolicy:                           packaging.BusPolicy,
 		nmDir + "/NetworkManager.conf":      nmConfig,
 		nmDir + "/conf.d/.keep":             "",
 		nmDir + "/system-conf.d/.keep":      "",
@@ -181,23 +182,6 @@ func (v *NetVM) StopQubesDB() error {
 	err := v.QubesDB.Close()
 	v.QubesDB = nil
 	return err
-}
-
-// StartBus starts the netvm's D-Bus daemon.
-func (v *NetVM) StartBus(ctx context.Context) error {
-	if err := os.Remove(busSocket); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("netvm: %w", err)
-	}
-	cmd := daemonCommand(ctx, "dbus-daemon", "--config-file="+Root+"/bus.conf", "--nofork", "--nopidfile", "--print-address")
-	cmd.Env = v.Environ()
-	var err error
-	v.bus, err = v.startDaemon(ctx, "dbus-daemon", "unix:", cmd)
-	return err
-}
-
-// KillBus kills the D-Bus daemon; every program on it is cut off.
-func (v *NetVM) KillBus(ctx context.Context) error {
-	return v.bus.Stop(ctx, syscall.SIGKILL)
 }
 
 // StartNetworkManager starts NetworkManager and waits until it is on the bus.

@@ -7,8 +7,6 @@ import (
 	"net/netip"
 	"time"
 
-	godbus "github.com/godbus/dbus/v5"
-
 	"netvmd/dbus"
 	"netvmd/internal/netvm"
 )
@@ -110,41 +108,4 @@ func (w *Watch) Await(ctx context.Context, holds func(netvm.Status) bool) (last 
 			return last, fmt.Errorf("netvmd: waited in vain: %w; its targets are %v", ctx.Err(), last.DNSTargets)
 		}
 	}
-}
-
-// Bus opens a connection of its own to the netvm's bus, for whoever wants to speak to the daemons there;
-// signals come in order. Close it.
-func (v *NetVM) Bus() (*godbus.Conn, error) {
-	conn, err := godbus.Connect(busAddress, godbus.WithSignalHandler(godbus.NewSequentialSignalHandler()))
-	if err != nil {
-		return nil, fmt.Errorf("netvm: connect to the bus at %s: %w", busAddress, err)
-	}
-	return conn, nil
-}
-
-// awaitName returns a channel that is closed when somebody takes the name; the watch begins before the return.
-func (v *NetVM) awaitName(ctx context.Context, name string) (<-chan struct{}, error) {
-	conn, err := v.Bus()
-	if err != nil {
-		return nil, err
-	}
-	signals := make(chan *godbus.Signal, 64)
-	conn.Signal(signals)
-	ctx, cancel := context.WithTimeout(ctx, busTimeout)
-	defer cancel()
-	if err := conn.AddMatchSignalContext(ctx, godbus.WithMatchSender(busName), godbus.WithMatchInterface(busName),
-		godbus.WithMatchMember(ownerChanged), godbus.WithMatchArg(0, name)); err != nil {
-		return nil, errors.Join(fmt.Errorf("netvm: watch the bus name %s: %w", name, err), conn.Close())
-	}
-	owned := make(chan struct{})
-	go func() {
-		defer func() { _ = conn.Close() }() // nothing that was sent is awaited
-		for s := range signals {
-			if len(s.Body) == 3 && s.Body[0] == name && s.Body[2] != "" {
-				close(owned)
-				return
-			}
-		}
-	}()
-	return owned, nil
 }

@@ -16,6 +16,7 @@ var mayImport = map[string][]string{
 	"netvmd/internal/plan":      {"internal/netvm"},
 	"netvmd/internal/engine":    {"internal/netvm", "internal/plan"},
 	"netvmd/internal/firewall":  {"internal/netvm"},
+	"netvmd/internal/override":  {"internal/netvm"},
 	"netvmd/internal/vif":       {"internal/netvm"},
 	"netvmd/internal/systembus": nil,
 	"netvmd/internal/store":     {"internal/store/qubesdb", "internal/store/xenstore"},
@@ -27,9 +28,10 @@ var mayImport = map[string][]string{
 	"netvmd/dbus":                    {"internal/netvm", "internal/systembus"},
 	"netvmd/tray":                    {"internal/netvm", "dbus"},
 	"netvmd/packaging":               nil,
+	"netvmd/packaging/man":           nil,
 	// What people and programs read of a status.
 	"netvmd/internal/report": {"internal/netvm"},
-	"netvmd/internal/lab":    {"internal/netvm", "dbus"},
+	"netvmd/internal/lab":    {"internal/netvm", "dbus", "packaging"},
 	"netvmd/cmd/netvm-lab":   {"internal/netvm", "internal/lab"},
 	// What more than one program is made of.
 	"netvmd/internal/parts":      {"internal/netvm", "internal/config", "internal/firewall", "internal/store", "internal/vif"},
@@ -37,7 +39,7 @@ var mayImport = map[string][]string{
 	"netvmd/cmd/netvmctl": {"dbus", "internal/netvm", "internal/config", "internal/firewall", "internal/parts",
 		"internal/report", "internal/vif"},
 	"netvmd/cmd/netvmd": {"dbus", "nmhook", "internal/config", "internal/engine", "internal/firewall", "internal/hooks",
-		"internal/parts", "internal/store", "internal/vif"},
+		"internal/netvm", "internal/override", "internal/parts", "internal/store", "internal/vif"},
 }
 
 // onlyIn says where a library may be imported.

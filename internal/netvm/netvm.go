@@ -4,6 +4,7 @@
 package netvm
 
 import (
+	"errors"
 	"net/netip"
 	"time"
 )
@@ -164,6 +165,9 @@ type Override struct {
 type InvalidError string
 
 func (e InvalidError) Error() string { return string(e) }
+
+// ErrTooMany is wrapped when something would be right, and there are as many of its kind as there may be.
+var ErrTooMany = errors.New("too many at once")
 
 // Statistics counts what the daemon did since it started.
 type Statistics struct {

@@ -13,10 +13,11 @@ import (
 // Inputs is everything the decision depends on.
 type Inputs struct {
 	View       netvm.View
-	Virtual    []netip.Addr // the virtual DNS addresses, in order, IPv4 and IPv6 mixed
-	Configured []netip.Addr // dns.servers of the configuration; empty = take them from a source
-	Source     string       // dns.source of the configuration: one of the Source constants, "" = Auto
-	Own        []netip.Addr // the netvm's own addresses
+	Virtual    []netip.Addr   // the virtual DNS addresses, in order, IPv4 and IPv6 mixed
+	Override   netvm.Override // the one in force; without servers = there is none
+	Configured []netip.Addr   // dns.servers of the configuration; empty = take them from a source
+	Source     string         // dns.source of the configuration: one of the Source constants, "" = Auto
+	Own        []netip.Addr   // the netvm's own addresses
 	// PassThrough: this netvm's uplink is served by another netvm, so that a virtual address is itself a
 	// resolver, of the netvm above.
 	PassThrough bool
@@ -40,7 +41,7 @@ func Decide(in Inputs) Decision {
 	announced := len(d.Servers)
 	d.Servers, d.Dropped = usable(d.Servers, in)
 	d.Targets = spread(in.Virtual, d.Servers)
-	d.Problems = problems(d, in.View.State, announced)
+	d.Problems = problems(d, in, announced)
 	return d
 }
 
@@ -77,8 +78,8 @@ func byFamily(servers []netvm.Resolver) (v4, v6 []netvm.Resolver) {
 
 // problems names what a user would notice. An unserved address is no problem while there is no uplink at all:
 // then being offline is what is wrong.
-func problems(d Decision, state netvm.State, announced int) []string {
-	if state == netvm.Offline && announced == 0 {
+func problems(d Decision, in Inputs, announced int) []string {
+	if in.View.State == netvm.Offline && announced == 0 {
 		return nil
 	}
 	unserved := slices.DeleteFunc(slices.Clone(d.Targets), netvm.Target.Served)
@@ -92,8 +93,8 @@ func problems(d Decision, state netvm.State, announced int) []string {
 		if len(of) == 0 {
 			continue
 		}
-		out = append(out, fmt.Sprintf("AppVM DNS over %s is refused: %s. Set the network's DNS servers in "+
-			"NetworkManager, or dns.servers in netvmd.toml.", families[is4], missing(d, announced)))
+		out = append(out, fmt.Sprintf("AppVM DNS over %s is refused: %s. %s.", families[is4], missing(d, announced),
+			remedy(d.Source, in.Override)))
 	}
 	return out
 }
@@ -105,7 +106,23 @@ func missing(d Decision, announced int) string {
 	case len(d.Servers) == 0:
 		return fmt.Sprintf("none of the %d announced resolvers can be used (source: %s; the first, %s, is %s)",
 			announced, d.Source, d.Dropped[0].Addr, d.Dropped[0].Reason)
+	case d.Source == Override:
+		return "the override's usable servers are all of the other family, and no query may pass by them"
 	default:
 		return "the usable resolvers are all of the other family (source: " + d.Source + ")"
+	}
+}
+
+// remedy is what the user can do about a source without a usable resolver.
+func remedy(source string, o netvm.Override) string {
+	switch {
+	case source == Override && o.Persistent:
+		return "Set other servers with `netvmctl dns set --persistent`, or end the override with `netvmctl dns clear`"
+	case source == Override:
+		return fmt.Sprintf("Have %s set other servers, or end it", o.By)
+	case source == Config:
+		return "Set other servers in dns.servers in netvmd.toml, or none there"
+	default:
+		return "Set the network's DNS servers in NetworkManager, or dns.servers in netvmd.toml"
 	}
 }

@@ -98,12 +98,30 @@ func text(d Decision) string {
 	return b.String()
 }
 
+// decisionCase is an environment, and the decision in it as text.
+type decisionCase struct {
+	name string
+	env  []env
+	want string
+}
+
+func checkDecisions(t *testing.T, cases []decisionCase) {
+	t.Helper()
+	for _, tc := range cases {
+		t.Run(tc.name, func(t *testing.T) {
+			in := Inputs{Virtual: addrs(qubes), View: netvm.View{State: netvm.Online}}
+			for _, e := range tc.env {
+				e(&in)
+			}
+			if diff := cmp.Diff(strings.TrimPrefix(tc.want, "\n"), text(Decide(in))); diff != "" {
+				t.Errorf("the decision differs (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
 func TestDecide(t *testing.T) {
-	for _, tc := range []struct {
-		name string
-		env  []env
-		want string
-	}{{
+	checkDecisions(t, []decisionCase{{
 		name: "two resolvers serve the two virtual addresses in order",
 		env:  environment(nm("wlan0 100 192.0.2.53 192.0.2.54")),
 		want: `
@@ -304,17 +322,7 @@ networkmanager: neither systemd-resolved nor another program's resolv.conf takes
 10.139.1.1 -> 192.0.2.53 wlan0
 10.139.1.2 -> 192.0.2.53 wlan0
 `},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			in := Inputs{Virtual: addrs(qubes), View: netvm.View{State: netvm.Online}}
-			for _, e := range tc.env {
-				e(&in)
-			}
-			if diff := cmp.Diff(strings.TrimPrefix(tc.want, "\n"), text(Decide(in))); diff != "" {
-				t.Errorf("the decision differs (-want +got):\n%s", diff)
-			}
-		})
-	}
+	})
 }
 
 // FuzzDecide checks what must hold of every decision, whatever was announced.

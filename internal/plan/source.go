@@ -11,6 +11,7 @@ import (
 // DnsSource.
 const (
 	Auto           = "auto"
+	Override       = "override"
 	Config         = "config"
 	Resolved       = "resolved"
 	ResolvConf     = "resolv.conf"
@@ -20,6 +21,9 @@ const (
 // choose picks the source and returns its resolvers, not filtered yet.
 func choose(in Inputs) Decision {
 	v := in.View
+	if len(in.Override.Servers) > 0 {
+		return Decision{Source: Override, Reason: whose(in.Override), Servers: plain(in.Override.Servers)}
+	}
 	if len(in.Configured) > 0 {
 		return Decision{Source: Config, Reason: "dns.servers is set in the configuration", Servers: plain(in.Configured)}
 	}
@@ -39,6 +43,14 @@ func choose(in Inputs) Decision {
 	default:
 		return fromNetworkManager(v, "neither systemd-resolved nor another program's resolv.conf takes precedence")
 	}
+}
+
+// whose tells who set an override, and when it ends.
+func whose(o netvm.Override) string {
+	if o.Persistent {
+		return "set over D-Bus by " + o.By + ", persistently"
+	}
+	return "set over D-Bus by " + o.By + ", until it leaves the bus"
 }
 
 // fromResolved takes the global servers alone where there are any, else those of the links: mixing the two sends

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 
@@ -24,6 +25,17 @@ func usable(announced []netvm.Resolver, in Inputs) (kept []netvm.Resolver, dropp
 		kept = append(kept, r)
 	}
 	return kept, dropped
+}
+
+// Check says why servers that somebody wants for an override could not all be targets now; only the virtual addresses,
+// the own ones and PassThrough of the inputs count. The error is a netvm.InvalidError that names the server.
+func Check(servers []netip.Addr, in Inputs) error {
+	for _, a := range servers {
+		if reason := unusable(a.Unmap(), in); reason != "" {
+			return netvm.InvalidError(fmt.Sprintf("server %s cannot be used: it is %s", a, reason))
+		}
+	}
+	return nil
 }
 
 // unusable says why an address must not become a target; "" = it may.

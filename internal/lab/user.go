@@ -1,0 +1,141 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
+	"syscall"
+
+	godbus "github.com/godbus/dbus/v5"
+	"golang.org/x/sys/unix"
+)
+
+// User is somebody who runs programs in the netvm.
+type User struct {
+	Name     string
+	UID, GID uint32
+}
+
+// Nobody has no rights at all. Its numbers are those of every distribution (the kernel's overflowuid).
+var Nobody = User{"nobody", 65534, 65534}
+
+// CommandAs prepares a program to be run in the netvm by a user, with the lab's bus as its system bus and nothing else of
+// this program's environment.
+func (v *NetVM) CommandAs(ctx context.Context, u User, name string, args ...string) *exec.Cmd {
+	cmd := v.Host.Command(ctx, name, args...)
+	cmd.Dir = "/"
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=/nonexistent", "USER=" + u.Name, "LANG=C", "DBUS_SYSTEM_BUS_ADDRESS=" + busAddress}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: u.UID, Gid: u.GID}}
+	return cmd
+}
+
+// RunAs is Run by a user who may be without rights.
+func (v *NetVM) RunAs(ctx context.Context, u User, name string, args ...string) (string, error) {
+	return v.RunCommand(v.CommandAs(ctx, u, name, args...))
+}
+
+// BusAs opens a connection to the netvm's bus as a user, from this very process. Close it.
+func (v *NetVM) BusAs(u User) (*godbus.Conn, error) {
+	socket, err := dialAs(u)
+	if err != nil {
+		return nil, err
+	}
+	return join(socket, u)
+}
+
+// Deaf opens a connection to the netvm's bus as a user who asks and never reads an answer. Close it.
+func (v *NetVM) Deaf(u User) (*godbus.Conn, error) {
+	socket, err := dialAs(u)
+	if err != nil {
+		return nil, err
+	}
+	e := &ear{socket, make(chan struct{}), make(chan struct{})}
+	conn, err := join(e, u)
+	close(e.closed)
+	return conn, err
+}
+
+// dialAs connects to the bus as a user: the kernel tells the other side what the connecting thread's effective user was
+// at that moment (unix(7), SO_PEERCRED).
+func dialAs(u User) (socket net.Conn, err error) {
+	runtime.LockOSThread()
+	if err := effective(u); err != nil {
+		runtime.UnlockOSThread()
+		return nil, fmt.Errorf("netvm: be %s: %w", u.Name, err)
+	}
+	socket, err = net.Dial("unix", busSocket)
+	if back := effective(User{}); back != nil {
+		// The thread stays locked, so it ends with this goroutine instead of doing other work without rights.
+		return nil, errors.Join(fmt.Errorf("netvm: be root again: %w", back), err)
+	}
+	runtime.UnlockOSThread()
+	if err != nil {
+		return nil, fmt.Errorf("netvm: connect to the bus as %s: %w", u.Name, err)
+	}
+	return socket, nil
+}
+
+// effective changes the effective user and group of the calling thread alone: the C library's functions of these names,
+// and Go's, change all threads, the kernel's calls do not (nptl(7)). The user goes last when rights are given up, and
+// comes first when they are taken back.
+func effective(u User) error {
+	const keep = ^uintptr(0)
+	group := func() syscall.Errno {
+		_, _, errno := unix.RawSyscall(unix.SYS_SETRESGID, keep, uintptr(u.GID), keep)
+		return errno
+	}
+	user := func() syscall.Errno {
+		_, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, keep, uintptr(u.UID), keep)
+		return errno
+	}
+	steps := []func() syscall.Errno{group, user}
+	if u.UID == 0 {
+		steps = []func() syscall.Errno{user, group}
+	}
+	for _, step := range steps {
+		if errno := step(); errno != 0 {
+			return errno
+		}
+	}
+	return nil
+}
+
+// join makes a member of the bus of a fresh connection to it.
+func join(socket net.Conn, u User) (*godbus.Conn, error) {
+	conn, err := godbus.NewConn(socket, godbus.WithSignalHandler(godbus.NewSequentialSignalHandler()))
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("netvm: %w", err), socket.Close())
+	}
+	if err = conn.Auth([]godbus.Auth{godbus.AuthExternal(strconv.Itoa(int(u.UID)))}); err == nil {
+		err = conn.Hello()
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("netvm: join the bus as %s: %w", u.Name, err), conn.Close())
+	}
+	return conn, nil
+}
+
+// ear reads what comes until it is closed, at most one piece more, and then nothing.
+type ear struct {
+	net.Conn
+	closed, ended chan struct{}
+}
+
+func (e *ear) Read(p []byte) (int, error) {
+	select {
+	case <-e.closed:
+		<-e.ended
+	default:
+	}
+	return e.Conn.Read(p)
+}
+
+func (e *ear) Close() error {
+	close(e.ended)
+	return e.Conn.Close()
+}
