@@ -30,12 +30,17 @@ var mayImport = map[string][]string{
 	"netvmd/tray":                    {"internal/netvm", "dbus"},
 	"netvmd/packaging":               nil,
 	"netvmd/packaging/man":           nil,
-	"netvmd/internal/lab":            {"internal/netvm", "dbus", "packaging"},
-	"netvmd/cmd/netvm-lab":           {"internal/netvm", "internal/lab"},
+	// What people and programs read of a status.
+	"netvmd/internal/report": {"internal/netvm"},
+	"netvmd/internal/lab":    {"internal/netvm", "dbus", "packaging"},
+	"netvmd/cmd/netvm-lab":   {"internal/netvm", "internal/lab"},
 	// What more than one program is made of.
-	"netvmd/internal/parts":      {"internal/netvm", "internal/config", "internal/firewall", "internal/store", "internal/vif"},
+	"netvmd/internal/parts": {"internal/netvm", "internal/config", "internal/firewall", "internal/store", "internal/vif"},
+	"netvmd/internal/doctor": {"dbus", "internal/config", "internal/firewall", "internal/netvm", "internal/parts", "internal/store",
+		"internal/systembus", "internal/vif"},
 	"netvmd/cmd/vif-route-netvm": {"internal/config", "internal/parts", "internal/store/xenstore", "internal/vif"},
-	"netvmd/cmd/netvmctl":        {"internal/netvm", "internal/config", "internal/firewall", "internal/parts"},
+	"netvmd/cmd/netvmctl": {"dbus", "internal/netvm", "internal/config", "internal/firewall", "internal/parts",
+		"internal/report", "internal/vif"},
 	"netvmd/cmd/netvmd": {"dbus", "nmhook", "internal/config", "internal/engine", "internal/firewall", "internal/hooks",
 		"internal/netvm", "internal/override", "internal/parts", "internal/store", "internal/vif"},
 }
