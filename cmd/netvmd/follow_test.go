@@ -19,9 +19,7 @@ import (
 func TestAppVMDNSFollowsTheUplink(t *testing.T) {
 	overBackends(t, func(s *scene) {
 		h, o := s.Home.Resolvers, s.Office.Resolvers
-		step := func(name string, f func(s *scene)) {
-			s.t.Run(name, func(t *testing.T) { f(s.with(t)) })
-		}
+		step := s.step
 		s.start()
 		step("without an uplink queries are refused", func(s *scene) {
 			s.leads(none, none)

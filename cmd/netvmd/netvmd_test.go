@@ -97,6 +97,14 @@ func open(t *testing.T, o lab.Options) *scene {
 // with is the scene for a subtest.
 func (s *scene) with(t *testing.T) *scene { return &scene{s.Lab, t, s.ctx} }
 
+// step is a subtest that begins where the one before ended: without that one there is nothing to begin with.
+func (s *scene) step(name string, f func(s *scene)) {
+	s.t.Helper()
+	if !s.t.Run(name, func(t *testing.T) { f(s.with(t)) }) {
+		s.t.FailNow()
+	}
+}
+
 func (s *scene) must(err error) {
 	s.t.Helper()
 	if err != nil {
