@@ -283,9 +283,7 @@ func TestConfigurationIsReadAgainAndABadOneChangesNothing(t *testing.T) {
 
 func TestOnDriftWarnLeavesWhatOthersChangedAndSaysIt(t *testing.T) {
 	s := open(t, lab.Options{})
-	s.configure(func(text string) string {
-		return strings.Replace(text, "[firewall]\n", "[firewall]\non_drift = \"warn\"\n", 1)
-	})
+	s.configure(onDriftWarn)
 	h := s.Home.Resolvers
 	s.start()
 	s.nmcli("connection", "up", "home")

@@ -181,6 +181,11 @@ func setDNS(lines string) func(string) string {
 	return func(text string) string { return strings.Replace(text, "[dns]\n", "[dns]\n"+lines+"\n", 1) }
 }
 
+// onDriftWarn leaves what others change in the rules.
+func onDriftWarn(text string) string {
+	return strings.Replace(text, "[firewall]\n", "[firewall]\non_drift = \"warn\"\n", 1)
+}
+
 // awaitLog waits until a line of netvmd's log since the mark contains all the words.
 func (s *scene) awaitLog(mark int, words ...string) string {
 	s.t.Helper()

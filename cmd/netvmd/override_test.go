@@ -32,6 +32,16 @@ func (s *scene) overridden(c *dbus.Client, server netip.Addr, persistent bool) {
 	}
 }
 
+// rivals are two callers with an override each, the second on top; persistent is said of the first one's.
+func (s *scene) rivals(below, above netip.Addr, persistent bool) (first, second *dbus.Client) {
+	s.t.Helper()
+	first, second = s.caller(), s.caller()
+	s.overridden(first, below, persistent)
+	s.overridden(second, above, false)
+	s.overrides(2)
+	return first, second
+}
+
 // overrides waits until that many overrides are there.
 func (s *scene) overrides(n int) netvm.Status {
 	s.t.Helper()
@@ -62,19 +72,14 @@ func TestOverrides(t *testing.T) {
 			s.must(c.Close())
 		})
 		step("of two the newest is in force, then the one before", func(s *scene) {
-			first, second := s.caller(), s.caller()
-			s.overridden(first, h[2], false)
-			s.overridden(second, h[1], false)
-			s.overrides(2)
+			first, second := s.rivals(h[2], h[1], false)
 			s.must(second.Close())
 			s.leads(h[2], h[2])
 			s.must(first.Close())
 			s.leads(h[0], h[1])
 		})
 		step("one below leaves unnoticed", func(s *scene) {
-			first, second := s.caller(), s.caller()
-			s.overridden(first, h[2], false)
-			s.overridden(second, h[1], false)
+			first, second := s.rivals(h[2], h[1], false)
 			s.must(first.Close())
 			s.overrides(1)
 			s.leads(h[1], h[1])
@@ -118,9 +123,7 @@ func TestOverrides(t *testing.T) {
 			s.leads(h[0], h[1])
 		})
 		step("that of a living caller survives netvmd's death", func(s *scene) {
-			below, c := s.caller(), s.caller()
-			s.overridden(below, h[1], true)
-			s.overridden(c, h[2], false)
+			below, c := s.rivals(h[1], h[2], true)
 			s.restarted(h[2])
 			s.must(c.Close()) // and ends as before
 			s.leads(h[1], h[1])
@@ -199,9 +202,7 @@ func TestBrokenOverrideFileIsAProblemAndTheNetvmWorks(t *testing.T) {
 
 func TestRefreshMendsAndTells(t *testing.T) {
 	s := open(t, lab.Options{})
-	s.configure(func(text string) string {
-		return strings.Replace(text, "[firewall]\n", "[firewall]\non_drift = \"warn\"\n", 1)
-	})
+	s.configure(onDriftWarn)
 	h := s.Home.Resolvers
 	s.start()
 	s.nmcli("connection", "up", "home")
