@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 
+	godbus "github.com/godbus/dbus/v5"
+
 	"netvmd/dbus"
 	"netvmd/internal/lab"
 	"netvmd/internal/netvm"
@@ -131,6 +133,20 @@ func TestOverrides(t *testing.T) {
 			s.must(below.Close())
 			s.leads(h[0], h[1])
 		})
+		step("that of a caller which leaves while it is set ends", func(s *scene) {
+			for range 20 {
+				conn, err := s.NetVM.Bus()
+				s.must(err)
+				conn.Object(dbus.Name, dbus.Path).Go(dbus.Interface+".SetDnsOverride", godbus.FlagNoReplyExpected, nil,
+					[]string{h[2].String()}, false)
+				s.must(conn.Close())
+			}
+			c := s.caller() // whose turn comes after theirs
+			s.overridden(c, h[2], false)
+			s.must(c.Close())
+			s.overrides(0)
+			s.leads(h[0], h[1])
+		})
 		step("that of a caller which left meanwhile ends", func(s *scene) {
 			c := s.caller()
 			s.overridden(c, h[2], false)
@@ -145,6 +161,41 @@ func TestOverrides(t *testing.T) {
 			}
 		})
 	})
+}
+
+// The names of a bus that begins anew are those of the one before, given to others.
+func TestOverridesEndWithTheBusOfTheirCallers(t *testing.T) {
+	s := open(t, lab.Options{})
+	h := s.Home.Resolvers
+	s.start()
+	s.nmcli("connection", "up", "home")
+	s.leads(h[0], h[1])
+	c := s.caller()
+	s.overridden(c, h[2], false)
+	s.must(s.NetVM.KillNetvmd(s.ctx))
+	s.must(s.NetVM.KillBus(s.ctx))
+	s.must(s.NetVM.KillNetworkManager(s.ctx)) // which does not live through the loss of its bus
+	s.must(s.NetVM.StartBus(s.ctx))
+	for range 100 { // more than there were
+		stranger, err := s.NetVM.Bus()
+		s.must(err)
+		defer stranger.Close()
+	}
+	s.must(s.NetVM.StartNetworkManager(s.ctx))
+	s.reaches(h[2], h[2]) // on the last good rules
+	s.start()
+	s.overrides(0)
+	s.leads(h[0], h[1])
+
+	second := s.caller()
+	s.overridden(second, h[2], false)
+	s.must(s.NetVM.KillBus(s.ctx))
+	s.reaches(h[2], h[2])
+	s.must(s.NetVM.KillNetworkManager(s.ctx))
+	s.must(s.NetVM.StartBus(s.ctx))
+	s.must(s.NetVM.StartNetworkManager(s.ctx))
+	s.overrides(0)
+	s.leads(h[0], h[1])
 }
 
 // restarted kills netvmd and starts it again, while an AppVM asks on: only that resolver answers it, and always does.
