@@ -117,7 +117,7 @@ func newSet(g *globals) *cobra.Command {
 	var persistent bool
 	cmd := &cobra.Command{
 		Use: "set ADDRESS...", Short: "Have AppVM DNS go to other servers", Long: setHelp, Example: setExample,
-		Args: cobra.MinimumNArgs(1), ValidArgsFunction: cobra.NoFileCompletions,
+		Args: someAddresses, ValidArgsFunction: cobra.NoFileCompletions,
 		Annotations: map[string]string{polkitAction: actionOverride},
 	}
 	cmd.Flags().BoolVar(&persistent, "persistent", false, "return at once; the override lasts until it is cleared")
@@ -126,13 +126,22 @@ func newSet(g *globals) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		set := hold
-		if persistent {
-			set = setPersistent
-		}
-		return work(func(cmd *cobra.Command) error { return set(cmd, g, servers) })(cmd, nil)
+		return work(func(cmd *cobra.Command) error {
+			if persistent {
+				return setPersistent(cmd, g, servers)
+			}
+			return hold(cmd, g, servers)
+		})(cmd, nil)
 	}
 	return cmd
+}
+
+func someAddresses(_ *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return errors.New("the address of a DNS server is wanted")
+	}
+	_, err := addresses(args)
+	return err
 }
 
 func addresses(args []string) ([]netip.Addr, error) {
@@ -156,11 +165,18 @@ func setPersistent(cmd *cobra.Command, g *globals, servers []netip.Addr) error {
 	})
 }
 
-// hold keeps the override in force until the command is ended.
+// hold keeps the override in force until the command is ended, over restarts of netvmd; at the beginning it must be there.
 func hold(cmd *cobra.Command, g *globals, servers []netip.Addr) error {
+	err := withClient(cmd, func(ctx context.Context, client *dbus.Client) error {
+		_, err := client.Status(ctx)
+		return err
+	})
+	if err != nil {
+		return err
+	}
 	ctx, cancel := context.WithCancelCause(cmd.Context())
 	defer cancel(nil)
-	err := dbus.HoldDNSOverride(ctx, servers, func() {
+	err = dbus.HoldDNSOverride(ctx, servers, func() {
 		if err := announce(cmd, g, servers); err != nil {
 			cancel(err) // nobody would know that it is in force
 		}

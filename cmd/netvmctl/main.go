@@ -93,6 +93,7 @@ type globals struct {
 }
 
 func newRoot() *cobra.Command {
+	cobra.EnableCommandSorting = false // the order below is the one people need
 	g := &globals{}
 	root := &cobra.Command{
 		Use:           "netvmctl",
@@ -110,7 +111,7 @@ func newRoot() *cobra.Command {
 			root.AddCommand(c)
 		}
 	}
-	group("look", "Look:", newStatus(g), newVifs(g), newRoutes(g), newStatistics(g), newWatch(g))
+	group("look", "Look:", newStatus(g), newWatch(g), newVifs(g), newRoutes(g), newStatistics(g))
 	group("steer", "Look and steer:", newDNS(g), newFirewall(g))
 	group("program", "The program itself:", newCompletion(), newVersion(g))
 	root.SetHelpCommandGroupID("program")

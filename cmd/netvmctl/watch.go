@@ -27,6 +27,9 @@ func newWatch(g *globals) *cobra.Command {
 		RunE: work(func(cmd *cobra.Command) error {
 			var w watch
 			for event := range dbus.Watch(cmd.Context()) {
+				if cmd.Context().Err() != nil {
+					break // what is told at the end is the end of the watch, not netvmd's
+				}
 				for _, change := range w.see(event, time.Now()) {
 					if err := writeChange(cmd, g, change); err != nil {
 						return err
