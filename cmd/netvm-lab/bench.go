@@ -185,10 +185,7 @@ func (m *measure) applies(ctx context.Context) ([]time.Duration, error) {
 // changed makes all changes, one after the other, and returns what each took and when the first virtual
 // address led where.
 func (m *measure) changed(ctx context.Context) ([]time.Duration, []lab.Epoch, error) {
-	w, err := m.lab.NetVM.Watch(ctx)
-	if err != nil {
-		return nil, nil, err
-	}
+	w := m.lab.NetVM.Watch(ctx)
 	defer w.Close()
 	first, err := w.Await(ctx, func(netvm.Status) bool { return true })
 	if err != nil {
