@@ -73,9 +73,12 @@ func run(args []string, out, complaints io.Writer) int {
 
 // explain says which exit code an error has, and what a person is told.
 func explain(cmd *cobra.Command, err error) (code int, text string) {
+	var answer dbus.Error
 	switch {
 	case !errors.As(err, &failure{}):
 		return exitUsage, fmt.Sprintf("%v; see %s --help", err, cmd.CommandPath())
+	case errors.As(err, &answer) && answer.Name == dbus.InvalidArguments:
+		return exitUsage, err.Error()
 	case errors.Is(err, dbus.ErrNotRunning):
 		return exitNotRunning, "netvmd is not running: systemctl start netvmd"
 	case errors.Is(err, dbus.ErrNotAllowed):

@@ -30,7 +30,7 @@ var update = flag.Bool("update", false, "write what is printed into the scripts'
 const patience = 20 * time.Second
 
 func TestScripts(t *testing.T) {
-	testscript.Run(t, testscript.Params{
+	testscript.RunT(inTurn{t}, testscript.Params{
 		Dir: "testdata", UpdateScripts: *update, RequireExplicitExec: true, RequireUniqueNames: true,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("TZ", "UTC")
@@ -45,6 +45,16 @@ func TestScripts(t *testing.T) {
 			"systemd": listen, "told": told, "becomes": becomes,
 		},
 	})
+}
+
+// inTurn runs the scripts one after another: the bus that the stand-in serves on is named by this process' environment.
+type inTurn struct{ *testing.T }
+
+func (inTurn) Parallel()     {}
+func (inTurn) Verbose() bool { return testing.Verbose() }
+
+func (t inTurn) Run(name string, script func(testscript.T)) {
+	t.T.Run(name, func(t *testing.T) { script(inTurn{t}) })
 }
 
 // scene is what a script has beside its files.
@@ -197,7 +207,7 @@ func (s *standIn) serve(ts *testscript.TestScript, address string) (stop func())
 	ctx, cancel := context.WithCancel(context.Background())
 	s.service = dbus.NewService(s, slog.New(slog.NewTextHandler(io.Discard, nil)))
 	s.service.Publish(s.status)
-	ts.Check(os.Setenv("DBUS_SYSTEM_BUS_ADDRESS", address)) // the scripts run one after another
+	ts.Check(os.Setenv("DBUS_SYSTEM_BUS_ADDRESS", address))
 	seen := dbus.Watch(ctx)
 	done := make(chan error, 1)
 	go func() { done <- s.service.Run(ctx) }()
