@@ -31,15 +31,14 @@ const (
 	exitNotAllowed = 4
 )
 
-const rootHelp = `netvmctl shows what the netvm does and says what it is to do: whether it is online
-and through what, where the AppVMs' DNS goes, which AppVMs are connected, and
-what is wrong.
+const rootHelp = `netvmctl shows the netvm and steers it: is it online and through what, where
+does the AppVMs' DNS go, which AppVMs are connected, and what is wrong?
 
 Exit codes: 0 fine, 1 failed, 2 wrong usage, 3 netvmd is not running, 4 not
 allowed.
 
-With --json times are microseconds since 1970, and lengths of time are
-microseconds; the names are those of org.qubes_os.NetVM1 on D-Bus.`
+With --json the keys are the names of org.qubes_os.NetVM1 on D-Bus; moments are
+microseconds since 1970, lengths of time are microseconds.`
 
 // failure is an error of the work itself; any other is one of usage.
 type failure struct{ error }
