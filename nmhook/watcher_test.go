@@ -270,19 +270,3 @@ func TestTheAccessPointInUseIsFollowed(t *testing.T) {
 	f.change(mine, accessPoint, "Strength", byte(30))
 	w.until("weaker", func(v netvm.View) bool { return v.Uplinks[0].Strength == 30 })
 }
-
-func TestRefreshReadsWhatNoSignalAnnouncedAndAViewComesOnlyIfItDiffers(t *testing.T) {
-	startBus(t)
-	f := nmFake(t)
-	f.own()
-	w := watch(t)
-	w.next("the first")
-	w.Refresh()
-	f.set(nmDNSPath, nmDNSInterface, "Configuration", dnsConfig("eth0", "192.0.2.2"))
-	w.Refresh()
-	v := w.next("only one view")
-	if !uplinkIs("192.0.2.2")(v) || v.Signals != 0 || !v.Arrived.IsZero() {
-		t.Errorf("got %+v", v)
-	}
-	w.quiet("a second look")
-}

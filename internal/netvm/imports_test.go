@@ -35,7 +35,9 @@ var mayImport = map[string][]string{
 	"netvmd/internal/lab":    {"internal/netvm", "dbus", "packaging"},
 	"netvmd/cmd/netvm-lab":   {"internal/netvm", "internal/lab"},
 	// What more than one program is made of.
-	"netvmd/internal/parts":      {"internal/netvm", "internal/config", "internal/firewall", "internal/store", "internal/vif"},
+	"netvmd/internal/parts": {"internal/netvm", "internal/config", "internal/firewall", "internal/store", "internal/vif"},
+	"netvmd/internal/doctor": {"dbus", "internal/config", "internal/firewall", "internal/netvm", "internal/parts", "internal/store",
+		"internal/systembus", "internal/vif"},
 	"netvmd/cmd/vif-route-netvm": {"internal/config", "internal/parts", "internal/store/xenstore", "internal/vif"},
 	"netvmd/cmd/netvmctl": {"dbus", "internal/netvm", "internal/config", "internal/firewall", "internal/parts",
 		"internal/report", "internal/vif"},
