@@ -18,20 +18,16 @@ Keys of --json: checks, a list of id, title, state, found and remedy, where stat
 is ok, warning, failed or unknown.`
 
 func newDoctor(g *globals) *cobra.Command {
-	return &cobra.Command{
-		Use: "doctor", Short: "Check what a netvm needs, and say how to mend it", Long: doctorHelp,
-		Args: cobra.NoArgs, ValidArgsFunction: cobra.NoFileCompletions,
-		RunE: work(func(cmd *cobra.Command) error {
-			results := doctor.Run(cmd.Context(), doctor.Options{Config: g.config, Version: version})
-			if err := writeChecks(cmd, g, results); err != nil {
-				return err
-			}
-			if slices.ContainsFunc(results, func(r doctor.Result) bool { return r.State == doctor.Failed }) {
-				return errSaid
-			}
-			return nil
-		}),
-	}
+	return command("doctor", "Check what a netvm needs, and say how to mend it", doctorHelp, func(cmd *cobra.Command) error {
+		results := doctor.Run(cmd.Context(), doctor.Options{Config: g.config, Version: version})
+		if err := writeChecks(cmd, g, results); err != nil {
+			return err
+		}
+		if slices.ContainsFunc(results, func(r doctor.Result) bool { return r.State == doctor.Failed }) {
+			return errSaid
+		}
+		return nil
+	})
 }
 
 func writeChecks(cmd *cobra.Command, g *globals, results []doctor.Result) error {

@@ -121,14 +121,18 @@ func newRoot() *cobra.Command {
 }
 
 func newVersion(g *globals) *cobra.Command {
+	return command("version", "Print the version", "", func(cmd *cobra.Command) error {
+		if g.json {
+			return writeJSON(cmd, map[string]string{"version": version})
+		}
+		return write(cmd, "netvmctl "+version+"\n")
+	})
+}
+
+// command makes a command without arguments.
+func command(use, short, long string, do func(cmd *cobra.Command) error) *cobra.Command {
 	return &cobra.Command{
-		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
-		RunE: work(func(cmd *cobra.Command) error {
-			if g.json {
-				return writeJSON(cmd, map[string]string{"version": version})
-			}
-			return write(cmd, "netvmctl "+version+"\n")
-		}),
+		Use: use, Short: short, Long: long, Args: cobra.NoArgs, ValidArgsFunction: cobra.NoFileCompletions, RunE: work(do),
 	}
 }
 

@@ -34,6 +34,7 @@ func TestScripts(t *testing.T) {
 		Dir: "testdata", UpdateScripts: *update, RequireExplicitExec: true, RequireUniqueNames: true,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("TZ", "UTC")
+			env.Setenv("GORACE", "atexit_sleep_ms=0") // netvmctl with the race detector would wait a second at its end
 			env.Setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path="+filepath.Join(env.WorkDir, "bus"))
 			env.Values[sceneKey{}] = &scene{}
 			// The unprivileged user runs netvmctl too, which lies two folders deep in one that only root may enter.
@@ -131,18 +132,19 @@ func start(ts *testscript.TestScript, _ bool, args []string) {
 	path, err := exec.LookPath(args[0])
 	ts.Check(err)
 	cmd := exec.Command(path, args[1:]...)
-	for _, name := range []string{"PATH", "TZ", "DBUS_SYSTEM_BUS_ADDRESS", "NOTIFY_SOCKET"} {
+	for _, name := range []string{"PATH", "TZ", "GORACE", "DBUS_SYSTEM_BUS_ADDRESS", "NOTIFY_SOCKET"} {
 		cmd.Env = append(cmd.Env, name+"="+ts.Getenv(name))
 	}
 	out, in := io.Pipe()
 	cmd.Stdout, cmd.Stderr = in, in
 	ts.Check(cmd.Start())
+	lines := make(chan string, 64)
 	s := sceneOf(ts)
-	s.program, s.lines = cmd, make(chan string, 64)
+	s.program, s.lines = cmd, lines
 	go func() {
-		defer close(s.lines)
+		defer close(lines)
 		for scanner := bufio.NewScanner(out); scanner.Scan(); {
-			s.lines <- scanner.Text()
+			lines <- scanner.Text()
 		}
 	}()
 	ts.Defer(func() {
