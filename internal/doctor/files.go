@@ -11,7 +11,6 @@ import (
 	"strings"
 	"syscall"
 
-	"netvmd/internal/config"
 	"netvmd/internal/parts"
 	"netvmd/internal/store"
 )
@@ -91,38 +90,33 @@ func (p permissions) judge() finding {
 type settings struct {
 	xen               bool
 	kind              string
-	wanted            config.StoreKind
 	gateway, gateway6 netip.Addr
 	virtual           []netip.Addr
 	err               error
 }
 
 func readStore(ctx context.Context, m *machine) (settings, error) {
-	s := settings{wanted: m.conf.Store.Kind}
-	var err error
-	if s.xen, err = m.onXen(); err != nil {
-		return s, err
+	xen, err := m.onXen()
+	if err != nil {
+		return settings{}, err
 	}
-	s.kind, s.err = parts.StoreKind(ctx, m.conf)
-	if s.err != nil {
-		return s, unlessOther(s.err)
+	s := settings{xen: xen}
+	from, err := store.Open(ctx, parts.StoreOptions(m.conf))
+	if err != nil {
+		s.err = err
+		return s, nil
+	}
+	if s.kind, s.err = from.Kind(), from.Close(); s.err != nil {
+		return s, nil
 	}
 	said, done, err := parts.Settings(ctx, m.conf)
 	if err != nil {
 		s.err = err
-		return s, unlessOther(err)
+		return s, nil
 	}
 	defer done()
 	s.gateway, s.gateway6, s.virtual = said.Gateway, said.Gateway6, said.Virtual
 	return s, nil
-}
-
-// unlessOther passes on that something is not allowed; any other error is a fact.
-func unlessOther(err error) error {
-	if errors.Is(err, fs.ErrPermission) {
-		return err
-	}
-	return nil
 }
 
 func (s settings) judge() finding {
@@ -143,4 +137,35 @@ func (s settings) judge() finding {
 		six = s.gateway6.String()
 	}
 	return fine("from %s: gateway %s, for IPv6 %s, virtual DNS %s", from, s.gateway, six, strings.Trim(fmt.Sprint(s.virtual), "[]"))
+}
+
+// xenStore is where a vif's own nodes are, whatever says the settings.
+type xenStore struct {
+	xen bool
+	err error
+}
+
+func readXenStore(ctx context.Context, m *machine) (xenStore, error) {
+	xen, err := m.onXen()
+	if err != nil || !xen {
+		return xenStore{}, err
+	}
+	o := parts.StoreOptions(m.conf)
+	o.Kind = store.XenStore
+	from, err := store.Open(ctx, o)
+	if err == nil {
+		err = from.Close()
+	}
+	return xenStore{true, err}, nil
+}
+
+func (x xenStore) judge() finding {
+	switch {
+	case !x.xen:
+		return fine("not needed: this is no domain of Xen")
+	case x.err != nil:
+		return fail(x.err.Error()+": the hotplug script cannot read what AppVMs' cards are to have",
+			"Run: modprobe xenfs && mount -t xenfs xenfs /proc/xen, or set store.xenstore_path")
+	}
+	return fine("it answers")
 }
