@@ -4,14 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"netvmd/internal/config"
 	"netvmd/internal/firewall"
 	"netvmd/internal/parts"
+	"netvmd/internal/report"
 )
 
 const (
@@ -38,7 +39,7 @@ with and without netvmd.`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error { return errors.New("load, check or show is wanted") },
 	}
-	command := func(name, short, long string, do func(context.Context, *cobra.Command, *table) error) {
+	command := func(name, short, long string, do func(context.Context, *table) error) {
 		group.AddCommand(&cobra.Command{
 			Use: name, Short: short, Long: long, Args: cobra.NoArgs,
 			RunE: work(func(cmd *cobra.Command) error {
@@ -46,7 +47,7 @@ with and without netvmd.`,
 				if err != nil {
 					return err
 				}
-				return do(cmd.Context(), cmd, t)
+				return do(cmd.Context(), t)
 			}),
 		})
 	}
@@ -61,7 +62,7 @@ type table struct {
 	firewall.Backend
 	conf config.Config
 	log  *slog.Logger
-	out  io.Writer
+	cmd  *cobra.Command // that prints
 	json bool
 }
 
@@ -72,33 +73,33 @@ func openTable(cmd *cobra.Command, g *globals) (*table, error) {
 	}
 	log := logTo(cmd.ErrOrStderr())
 	backend, err := parts.Firewall(cmd.Context(), conf, log)
-	return &table{backend, conf, log, cmd.OutOrStdout(), g.json}, err
+	return &table{backend, conf, log, cmd, g.json}, err
 }
 
-func load(ctx context.Context, _ *cobra.Command, t *table) error {
+func load(ctx context.Context, t *table) error {
 	changes, err := t.Ensure(ctx, parts.Virtual(ctx, t.conf, t.log))
 	if err != nil {
 		return err
 	}
 	if t.json {
-		return printJSON(t.out, map[string]any{"backend": t.Name(), "changes": listed(changes)})
+		return writeJSON(t.cmd, map[string]any{"backend": t.Name(), "changes": listed(changes)})
 	}
 	if len(changes) == 0 {
-		return printed(fmt.Fprintf(t.out, "already loaded (%s)\n", t.Name()))
+		return write(t.cmd, fmt.Sprintf("already loaded (%s)\n", t.Name()))
 	}
 	return t.printLines(changes)
 }
 
-func check(ctx context.Context, _ *cobra.Command, t *table) error {
+func check(ctx context.Context, t *table) error {
 	differences, err := parts.Differences(ctx, t.Backend, t.conf, parts.Virtual(ctx, t.conf, t.log))
 	if err != nil {
 		return err
 	}
 	switch {
 	case t.json:
-		err = printJSON(t.out, map[string]any{"backend": t.Name(), "differences": listed(differences)})
+		err = writeJSON(t.cmd, map[string]any{"backend": t.Name(), "differences": listed(differences)})
 	case len(differences) == 0:
-		err = printed(fmt.Fprintf(t.out, "as it must be (%s)\n", t.Name()))
+		err = write(t.cmd, fmt.Sprintf("as it must be (%s)\n", t.Name()))
 	default:
 		err = t.printLines(differences)
 	}
@@ -110,10 +111,9 @@ func check(ctx context.Context, _ *cobra.Command, t *table) error {
 
 // printLines prints one sentence a line.
 func (t *table) printLines(lines []string) error {
+	var b strings.Builder
 	for _, line := range lines {
-		if err := printed(fmt.Fprintf(t.out, "%s: %s\n", t.Name(), line)); err != nil {
-			return err
-		}
+		fmt.Fprintf(&b, "%s: %s\n", t.Name(), report.Harmless(line))
 	}
-	return nil
+	return write(t.cmd, b.String())
 }
