@@ -48,7 +48,8 @@ type permissions struct{ paths, why []string }
 func readPermissions(_ context.Context, m *machine) (permissions, error) {
 	var out permissions
 	for _, path := range []string{
-		m.configPath, filepath.Dir(m.configPath), m.conf.RuntimeDir, filepath.Join(m.conf.RuntimeDir, "vifs"), m.conf.Hooks.NetworkHooksDir,
+		m.configPath, filepath.Dir(m.configPath), m.conf.RuntimeDir, filepath.Join(m.conf.RuntimeDir, "vifs"), m.conf.StateDir,
+		m.conf.Hooks.NetworkHooksDir,
 	} {
 		info, err := os.Stat(m.path(path))
 		if errors.Is(err, fs.ErrNotExist) {
@@ -66,10 +67,12 @@ func readPermissions(_ context.Context, m *machine) (permissions, error) {
 
 // writable says why others than root may write a file, "" if they may not.
 func writable(info os.FileInfo) string {
-	owner := info.Sys().(*syscall.Stat_t).Uid
+	owner := info.Sys().(*syscall.Stat_t).Uid // on Linux it is always that
 	switch {
 	case owner != 0:
 		return fmt.Sprintf("belongs to user %d", owner)
+	case info.IsDir() && info.Mode()&os.ModeSticky != 0:
+		return "" // others may add files there, and not replace root's
 	case info.Mode()&0o002 != 0:
 		return "may be written by everybody"
 	case info.Mode()&0o020 != 0:

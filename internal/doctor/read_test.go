@@ -137,6 +137,7 @@ func TestPermissionsAreThoseOfRoot(t *testing.T) {
 	b.write("/run/netvmd/vifs/vif1.0.json", "")
 	got, err = readPermissions(ctx, b.machine)
 	mustBe(t, "all is root's", got, err, permissions{})
+	b.chmod("/etc/netvmd", 0o777|os.ModeSticky)
 	b.chmod("/etc/netvmd/netvmd.toml", 0o666)
 	b.chmod("/run/netvmd", 0o775)
 	if err := os.Chown(b.path("/run/netvmd/vifs"), 1000, 0); err != nil {
