@@ -272,8 +272,11 @@ func TestProgramsOnTheBusAreAsked(t *testing.T) {
 	p, err = readPolkit(ctx, b.machine)
 	mustBe(t, "polkit", p, err, polkit{true, true})
 
-	b.write("/etc/resolv.conf", "# a stub\nnameserver 127.0.0.53\noptions edns0\n")
+	b.write("/etc/resolv.conf", "nameserver 192.0.2.1\nnameserver\n# 127.0.0.53\n")
 	r, err := readResolved(ctx, b.machine)
+	mustBe(t, "a server of the network", r, err, resolved{source: "auto"})
+	b.write("/etc/resolv.conf", "# a stub\nnameserver 127.0.0.53\noptions edns0\n")
+	r, err = readResolved(ctx, b.machine)
 	mustBe(t, "a stub without resolved", r, err, resolved{stub: true, source: "auto"})
 	serve(t, "org.freedesktop.resolve1", "/", nil)
 	r, err = readResolved(ctx, b.machine)
