@@ -97,21 +97,24 @@ func sample() netvm.Status {
 			{Name: "vif5.0", DomID: 5, Addresses: []netip.Addr{a("10.137.0.12")}, MAC: "00:16:3e:5e:6c:02",
 				Gateway: a("10.137.0.6"), Metric: 32747, State: netvm.VifDegraded, Since: time.UnixMicro(1_700_000_001_000_000)},
 		},
-		Problems: []string{"one"}, Statistics: netvm.Statistics{Applies: 3, Coalesced: 2, Restored: 1},
+		DNSDropped: []netvm.Dropped{{Addr: a("127.0.0.1"), Reason: "it is the loopback"}},
+		DNSOverrides: []netvm.Override{{Servers: []netip.Addr{a("192.0.2.53")}, Persistent: true, By: "netvmctl (pid 4711, user 0)",
+			Since: time.UnixMicro(1_700_000_000_000_000)}},
+		Problems: []string{"one"},
 	}
 }
 
-func eventually(t *testing.T, ch <-chan netvm.Status, what string, holds func(netvm.Status) bool) netvm.Status {
+func eventually(t *testing.T, ch <-chan Event, what string, holds func(netvm.Status) bool) netvm.Status {
 	t.Helper()
 	deadline := time.After(patience)
 	for {
 		select {
-		case s, ok := <-ch:
+		case e, ok := <-ch:
 			if !ok {
 				t.Fatalf("%s: the watch ended", what)
 			}
-			if holds(s) {
-				return s
+			if e.Running && holds(e.Status) {
+				return e.Status
 			}
 		case <-deadline:
 			t.Fatalf("%s: not within %s", what, patience)
@@ -131,10 +134,7 @@ func shown(t *testing.T) (netvm.Status, context.Context, *Service, *Client) {
 	s, c := serve(t), client(t)
 	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
 	t.Cleanup(cancel)
-	ch, err := c.Watch(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
+	ch := Watch(ctx)
 	s.Publish(sample())
 	return eventually(t, ch, "the sample", func(s netvm.Status) bool { return s.Version == "1.2.3" }), ctx, s, c
 }
@@ -201,10 +201,7 @@ func TestVifsThatComeAndGoAreSignalledByName(t *testing.T) {
 	} {
 		t.Run(tc.what, func(t *testing.T) {
 			status, ctx, s, c := shown(t)
-			statuses, err := c.Watch(ctx)
-			if err != nil {
-				t.Fatal(err)
-			}
+			statuses := Watch(ctx)
 			status.Vifs = tc.before
 			s.Publish(status)
 			eventually(t, statuses, "the vifs before", func(s netvm.Status) bool { return cmp.Equal(s.Vifs, tc.before, sameAddr) })
@@ -244,12 +241,7 @@ func TestServiceAndClientLiveThroughARestartOfTheirPeers(t *testing.T) {
 	t.Cleanup(startBus(t, dir))
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	c := client(t)
-	ch, err := c.Watch(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, ch, "the service on the new bus", func(s netvm.Status) bool { return s.Version == "1.2.3" })
+	eventually(t, Watch(ctx), "the service on the new bus", func(s netvm.Status) bool { return s.Version == "1.2.3" })
 }
 
 func TestSecondServiceIsToldThatTheNameIsTaken(t *testing.T) {
@@ -315,7 +307,7 @@ func TestContractAndPropertiesAgree(t *testing.T) {
 
 func TestDecodeNamesWhatIsWrong(t *testing.T) {
 	for name, bad := range map[string]godbus.Variant{
-		"DnsTargets":   godbus.MakeVariant([]target{{"10.139.1.1", "nonsense"}}),
+		"DnsTargets":   godbus.MakeVariant([]pair{{"10.139.1.1", "nonsense"}}),
 		"DnsServers":   godbus.MakeVariant([]string{"nonsense"}),
 		"State":        godbus.MakeVariant([]string{"online"}),
 		"DnsChangedAt": godbus.MakeVariant("now"),

@@ -5,7 +5,6 @@ package dbus
 import (
 	"context"
 	_ "embed"
-	"net/netip"
 	"time"
 
 	godbus "github.com/godbus/dbus/v5"
@@ -21,7 +20,8 @@ const (
 )
 
 const (
-	properties        = "org.freedesktop.DBus.Properties"
+	busName           = "org.freedesktop.DBus"
+	properties        = busName + ".Properties"
 	propertiesChanged = "PropertiesChanged"
 	targetsChanged    = "DnsTargetsChanged"
 	vifAdded          = "VifAdded"
@@ -33,8 +33,14 @@ const (
 //go:embed org.qubes_os.NetVM1.xml
 var Contract string
 
-// callDeadline bounds every call on the bus.
-const callDeadline = 5 * time.Second
+const (
+	// callDeadline bounds every call on the bus that needs nobody's leave.
+	callDeadline = 5 * time.Second
+	// questionDeadline bounds polkit's answer: a person may be typing a password.
+	questionDeadline = 2 * time.Minute
+	// workDeadline bounds what the daemon does for a caller.
+	workDeadline = 10 * time.Second
+)
 
 // Daemon is what callers may ask of netvmd beside its status. Each call ends with ctx.
 type Daemon interface {
@@ -52,74 +58,4 @@ type Daemon interface {
 	// Routes lists the main IPv4 routing table, Tally what the kernel counted.
 	Routes(ctx context.Context) ([]netvm.Route, error)
 	Tally(ctx context.Context) (netvm.Tally, error)
-}
-
-// target is the wire form of netvm.Target, and of netvm.Dropped: (ss).
-type target struct{ Virtual, Resolver string }
-
-// encode turns a status into the values of the properties.
-func encode(s netvm.Status) map[string]godbus.Variant {
-	uplinks := make([]map[string]godbus.Variant, len(s.Uplinks))
-	for i, u := range s.Uplinks {
-		addresses := make([]string, len(u.Addresses))
-		for j, a := range u.Addresses {
-			addresses[j] = a.String()
-		}
-		uplinks[i] = map[string]godbus.Variant{
-			"id": godbus.MakeVariant(u.ID), "type": godbus.MakeVariant(u.Type),
-			"interface": godbus.MakeVariant(u.Interface), "ssid": godbus.MakeVariant(u.SSID),
-			"strength": godbus.MakeVariant(u.Strength), "addresses": godbus.MakeVariant(addresses),
-			"gateway": godbus.MakeVariant(orEmpty(u.Gateway)), "vpn": godbus.MakeVariant(u.VPN),
-			"metered": godbus.MakeVariant(u.Metered),
-		}
-	}
-	servers := make([]string, len(s.DNSServers))
-	for i, r := range s.DNSServers {
-		servers[i] = r.Addr.String()
-	}
-	problems := append([]string{}, s.Problems...)
-	return map[string]godbus.Variant{
-		"Version":      godbus.MakeVariant(s.Version),
-		"State":        godbus.MakeVariant(string(s.State)),
-		"Uplinks":      godbus.MakeVariant(uplinks),
-		"DnsSource":    godbus.MakeVariant(s.DNSSource),
-		"DnsReason":    godbus.MakeVariant(s.DNSReason),
-		"DnsServers":   godbus.MakeVariant(servers),
-		"DnsTargets":   godbus.MakeVariant(encodeTargets(s.DNSTargets)),
-		"DnsChangedAt": godbus.MakeVariant(micros(s.ChangedAt)),
-		"DnsApplyTime": godbus.MakeVariant(uint64(s.ApplyTime.Microseconds())),
-		"Backend":      godbus.MakeVariant(s.Backend),
-		"Vifs":         godbus.MakeVariant(encodeVifs(s.Vifs)),
-		"Problems":     godbus.MakeVariant(problems),
-	}
-}
-
-func encodeTargets(targets []netvm.Target) []target {
-	out := make([]target, len(targets))
-	for i, t := range targets {
-		out[i] = target{t.Virtual.String(), orEmpty(t.Resolver.Addr)}
-	}
-	return out
-}
-
-func encodeStatistics(s netvm.Statistics) map[string]godbus.Variant {
-	return map[string]godbus.Variant{
-		"applies":   godbus.MakeVariant(s.Applies),
-		"coalesced": godbus.MakeVariant(s.Coalesced),
-		"restored":  godbus.MakeVariant(s.Restored),
-	}
-}
-
-func orEmpty(a netip.Addr) string {
-	if !a.IsValid() {
-		return ""
-	}
-	return a.String()
-}
-
-func micros(t time.Time) uint64 {
-	if t.IsZero() {
-		return 0
-	}
-	return uint64(t.UnixMicro())
 }

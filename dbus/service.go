@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"reflect"
 	"sync"
 	"time"
@@ -15,13 +16,9 @@ import (
 	"netvmd/internal/systembus"
 )
 
-const (
-	// nameDeadline is how long a name that another process owns is waited for: a netvmd that was killed a moment
-	// ago may not have left the bus yet.
-	nameDeadline = 5 * time.Second
-	// firstPause and lastPause bound the pause before the bus is tried again; it doubles in between.
-	firstPause, lastPause = 100 * time.Millisecond, 5 * time.Second
-)
+// nameDeadline is how long a name that another process owns is waited for: a netvmd that was killed a moment ago may
+// not have left the bus yet.
+const nameDeadline = 5 * time.Second
 
 // ErrNameTaken says that another process owns org.qubes_os.NetVM1.
 var ErrNameTaken = errors.New(Name + " is owned by another process: is netvmd running already?")
@@ -61,53 +58,51 @@ func (s *Service) latest() netvm.Status {
 
 // Run serves until ctx ends. A bus that is away is waited for; only ErrNameTaken is final.
 func (s *Service) Run(ctx context.Context) error {
-	pause, level := firstPause, slog.LevelWarn
-	for {
-		connected := time.Now()
-		err := s.serve(ctx)
-		if ctx.Err() != nil {
-			return nil
-		}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var final error
+	level := slog.LevelWarn
+	systembus.Persist(ctx, s.log, func(ctx context.Context) (bool, error) {
+		connected, err := s.serve(ctx)
 		if errors.Is(err, ErrNameTaken) {
-			return err
+			final = err
+			cancel()
 		}
-		if time.Since(connected) > lastPause {
-			pause, level = firstPause, slog.LevelWarn
+		if connected {
+			level = slog.LevelWarn
 		}
-		s.log.Log(ctx, level, "not on the system bus; trying again", "err", err, "pause", pause)
-		level = slog.LevelDebug // once is enough until it was there again
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(pause):
+		if ctx.Err() == nil {
+			s.log.Log(ctx, level, "not on the system bus; coming back with it", "err", err)
+			level = slog.LevelDebug // once is enough until it was there again
 		}
-		pause = min(2*pause, lastPause)
-	}
+		return connected, err
+	})
+	return final
 }
 
 // serve holds one connection until it breaks.
-func (s *Service) serve(ctx context.Context) error {
+func (s *Service) serve(ctx context.Context) (connected bool, err error) {
 	conn, err := systembus.Connect(ctx)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer func() { _ = conn.Close() }() // the connection is broken, or we are leaving
 	latest := s.latest()
 	face := &face{service: s, shown: encode(latest), vifs: latest.Vifs}
 	if err := face.export(conn); err != nil {
-		return err
+		return false, err
 	}
 	if err := own(ctx, conn); err != nil {
-		return err
+		return false, err
 	}
 	s.log.Info("on the system bus", "name", Name)
 	for {
 		select {
 		case <-conn.Context().Done():
-			return errors.New("the system bus went away")
+			return true, errBusGone
 		case <-s.fresh:
 			if err := face.show(conn, s.latest()); err != nil {
-				return err
+				return true, err
 			}
 		}
 	}
@@ -134,7 +129,7 @@ func own(ctx context.Context, conn *godbus.Conn) error {
 		select {
 		case sig, ok := <-signals:
 			if !ok {
-				return errors.New("the system bus went away")
+				return errBusGone
 			}
 			if sig.Name == "org.freedesktop.DBus.NameAcquired" && len(sig.Body) == 1 && sig.Body[0] == Name {
 				return nil
@@ -156,7 +151,8 @@ type face struct {
 
 func (f *face) export(conn *godbus.Conn) error {
 	for iface, methods := range map[string]map[string]any{
-		Interface:  {"GetStatistics": f.getStatistics},
+		Interface: {"GetStatistics": f.getStatistics, "ListRoutes": f.listRoutes, "Refresh": f.refresh,
+			"SetDnsOverride": f.setDNSOverride, "ClearDnsOverride": f.clearDNSOverride},
 		properties: {"Get": f.get, "GetAll": f.getAll, "Set": f.set},
 		"org.freedesktop.DBus.Introspectable": {
 			"Introspect": func() (string, *godbus.Error) { return Contract, nil },
@@ -247,8 +243,50 @@ func (f *face) set(iface, name string, _ godbus.Variant) *godbus.Error {
 		Body: []any{fmt.Sprintf("%s of %s is read-only", name, Interface)}}
 }
 
-func (f *face) getStatistics() (map[string]godbus.Variant, *godbus.Error) {
-	return encodeStatistics(f.service.latest().Statistics), nil
+func (f *face) getStatistics() (dict, *godbus.Error) {
+	var tally netvm.Tally
+	if f.service.daemon != nil {
+		var err error
+		if tally, err = f.service.daemon.Tally(context.Background()); err != nil {
+			return nil, godbus.MakeFailedError(err)
+		}
+	}
+	return encodeStatistics(f.service.latest().Statistics, tally), nil
+}
+
+func (f *face) listRoutes() ([]dict, *godbus.Error) {
+	routes, err := f.service.daemon.Routes(context.Background())
+	if err != nil {
+		return nil, godbus.MakeFailedError(err)
+	}
+	return each(routes, encodeRoute), nil
+}
+
+func (f *face) refresh() (bool, *godbus.Error) {
+	changed, err := f.service.daemon.Refresh(context.Background())
+	if err != nil {
+		return false, godbus.MakeFailedError(err)
+	}
+	return changed, nil
+}
+
+func (f *face) setDNSOverride(servers []string, persistent bool, sender godbus.Sender) *godbus.Error {
+	addrs, err := parseEach(servers, netip.ParseAddr)
+	if err == nil {
+		err = f.service.daemon.SetOverride(context.Background(), netvm.Override{Servers: addrs, Persistent: persistent,
+			Holder: string(sender), By: string(sender), Since: time.Now()})
+	}
+	if err != nil {
+		return &godbus.Error{Name: InvalidArguments, Body: []any{err.Error()}}
+	}
+	return nil
+}
+
+func (f *face) clearDNSOverride(sender godbus.Sender) *godbus.Error {
+	if err := f.service.daemon.ClearOverride(context.Background(), string(sender)); err != nil {
+		return godbus.MakeFailedError(err)
+	}
+	return nil
 }
 
 func unknown(what, format string, args ...any) *godbus.Error {

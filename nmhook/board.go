@@ -59,10 +59,15 @@ type board struct {
 	dirty   [readSources]pending
 	kick    [readSources]chan struct{} // capacity 1: the source is dirty
 	carried uint64                     // how often a signal's own value was put up, see reader.publish
+
+	begun  [readSources]uint64 // reads of each source; one at a time is under way
+	ended  [readSources]uint64 // which of them was the last that gave something, or failed for good
+	failed [readSources]error  // why it failed; nil = it did not
+	turned chan struct{}       // closed and replaced when one ends, and when the bus comes or goes
 }
 
 func newBoard(log *slog.Logger, resolvConf string) *board {
-	b := &board{log: log, changed: make(chan struct{}, 1)}
+	b := &board{log: log, changed: make(chan struct{}, 1), turned: make(chan struct{})}
 	for s := range b.kick {
 		b.kick[s] = make(chan struct{}, 1)
 	}
@@ -105,6 +110,7 @@ func (b *board) collect(s source) (p pending, carried uint64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	p, b.dirty[s] = b.dirty[s], pending{}
+	b.begun[s]++
 	return p, b.carried
 }
 
@@ -114,6 +120,15 @@ func (b *board) publish(s source, answered pending, faults []string, change func
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.publishLocked(s, answered, faults, change)
+	b.endLocked(s, nil)
+}
+
+// publishFailed is publish for a source that could not be read: what it said last stays.
+func (b *board) publishFailed(s source, answered pending, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.publishLocked(s, answered, []string{err.Error()}, nil)
+	b.endLocked(s, err)
 }
 
 // publishRead is publish for a value that was asked for when the count of carried values was as given. It does
@@ -126,6 +141,7 @@ func (b *board) publishRead(s source, answered pending, carried uint64, faults [
 		return false
 	}
 	b.publishLocked(s, answered, faults, change)
+	b.endLocked(s, nil)
 	return true
 }
 

@@ -80,7 +80,7 @@ func (r *reader) once(ctx context.Context) bool {
 			r.board.putBack(r.source, asked)
 			return false
 		}
-		r.board.publish(r.source, asked, []string{err.Error()}, nil)
+		r.board.publishFailed(r.source, asked, err)
 		return false
 	}
 	r.failed = 0

@@ -80,5 +80,7 @@ func (w *Watcher) Changed() <-chan struct{} { return w.board.changed }
 // earlier view answered, its Signals their number.
 func (w *Watcher) Take() netvm.View { return w.board.take() }
 
-// Refresh has every source read again. A view follows only if something is different.
-func (w *Watcher) Refresh() { w.board.markAll(pending{}) }
+// Refresh has every source that is there read again, and returns when Take has what they say; a token follows only if
+// something is different. The error names the sources that do not answer, or not before ctx ends; what they said last
+// stays.
+func (w *Watcher) Refresh(ctx context.Context) error { return w.board.refresh(ctx) }

@@ -1,10 +1,8 @@
 package nmhook
 
 import (
-	"context"
 	"fmt"
 	"net/netip"
-	"os"
 	"testing"
 	"time"
 
@@ -227,45 +225,6 @@ func TestTheBusDiesAndComesBack(t *testing.T) {
 	})
 }
 
-func TestABusThatReturnsIsNoticedByItsSocket(t *testing.T) {
-	bus := startBus(t)
-	bus.stop()
-	must(t, os.Remove(bus.socket))
-	w := watch(t)
-	w.until("no bus", hasFault("the system bus is away"))
-	// Long after the attempts have become rare, the socket alone must bring the watcher back in time.
-	s := watchBusSocket(w.log)
-	defer s.close(w.log)
-	bus.start(t)
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	if !s.pause(ctx, patience) {
-		t.Error("the socket appeared and nobody noticed")
-	}
-	w.until("the bus is back", func(v netvm.View) bool { return len(v.Faults) == 0 })
-}
-
-func TestTheBusSocketIsFoundInItsAddress(t *testing.T) {
-	tests := map[string]struct{ address, want string }{
-		"no address":                {"", defaultBusSocket},
-		"a path":                    {"unix:path=/run/bus", "/run/bus"},
-		"a path beside a guid":      {"unix:guid=1,path=/run/bus", "/run/bus"},
-		"an escaped path":           {"unix:path=/run/a%20bus", "/run/a bus"},
-		"the first of two":          {"unix:path=/run/bus;tcp:host=x", "/run/bus"},
-		"an abstract socket":        {"unix:abstract=/run/bus", ""},
-		"another transport":         {"tcp:host=localhost", ""},
-		"an escape that is none":    {"unix:path=/run/%zz", ""},
-		"an address that is no use": {"unix", ""},
-	}
-	for name, test := range tests {
-		t.Run(name, func(t *testing.T) {
-			if got := busSocket(test.address); got != test.want {
-				t.Errorf("got %q, want %q", got, test.want)
-			}
-		})
-	}
-}
-
 func TestResolvedIsReadAgainAfterItsSignalAndAfterSleep(t *testing.T) {
 	startBus(t)
 	r := resolvedFake(t, resolvedEntry{0, 2, []byte{9, 9, 9, 9}})
@@ -310,20 +269,4 @@ func TestTheAccessPointInUseIsFollowed(t *testing.T) {
 	}
 	f.change(mine, accessPoint, "Strength", byte(30))
 	w.until("weaker", func(v netvm.View) bool { return v.Uplinks[0].Strength == 30 })
-}
-
-func TestRefreshReadsWhatNoSignalAnnouncedAndAViewComesOnlyIfItDiffers(t *testing.T) {
-	startBus(t)
-	f := nmFake(t)
-	f.own()
-	w := watch(t)
-	w.next("the first")
-	w.Refresh()
-	f.set(nmDNSPath, nmDNSInterface, "Configuration", dnsConfig("eth0", "192.0.2.2"))
-	w.Refresh()
-	v := w.next("only one view")
-	if !uplinkIs("192.0.2.2")(v) || v.Signals != 0 || !v.Arrived.IsZero() {
-		t.Errorf("got %+v", v)
-	}
-	w.quiet("a second look")
 }

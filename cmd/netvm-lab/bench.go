@@ -19,8 +19,12 @@ import (
 const benchAbout = `netvm-lab bench changes the resolvers again and again through a real NetworkManager
 and prints how long netvmd takes, what a client that queries in a tight loop
 loses, what a script would need for the same, and what netvmd costs when idle.
-Then it brings vifs up and down with vif-route-netvm, one by one and many at a
+Then it runs netvmctl, and floods netvmd with calls while the resolvers change.
+Last it brings vifs up and down with vif-route-netvm, one by one and many at a
 time, and prints what that takes, and what many vifs cost an AppVM's throughput.`
+
+// parts are what can be measured alone.
+var parts = []string{"dns", "bus", "vifs"}
 
 const (
 	// changeTimeout bounds one change of resolvers; they take some 10 ms, most of it in NetworkManager.
@@ -33,7 +37,7 @@ func bench(ctx context.Context, args []string) error {
 	var m measure
 	part := "all"
 	c, err := parse("bench", benchAbout+"\n\n--backend all measures every backend.", args, func(f *flag.FlagSet) {
-		f.StringVar(&part, "part", part, "what to measure: dns, vifs or all")
+		f.StringVar(&part, "part", part, "what to measure: "+strings.Join(parts, ", ")+" or all")
 		f.IntVar(&m.changes, "changes", 200, "`number` of changes")
 		f.DurationVar(&m.idle, "idle", time.Minute, "how long to measure idling; 0 = not at all")
 	})
@@ -43,8 +47,8 @@ func bench(ctx context.Context, args []string) error {
 	if m.changes < 1 {
 		return fmt.Errorf("bench: --changes %d: at least 1; %w", m.changes, errUsage)
 	}
-	if part != "dns" && part != "vifs" && part != "all" {
-		return fmt.Errorf("bench: --part %s: dns, vifs or all; %w", part, errUsage)
+	if part != "all" && !slices.Contains(parts, part) {
+		return fmt.Errorf("bench: --part %s: %s or all; %w", part, strings.Join(parts, ", "), errUsage)
 	}
 	backends, err := c.backends()
 	if err != nil {
@@ -55,14 +59,26 @@ func bench(ctx context.Context, args []string) error {
 	}
 	m.out = newTerminal(os.Stdout)
 	for _, b := range backends {
-		if part != "vifs" {
-			err = m.dns(ctx, c, b)
-		}
-		if part != "dns" && err == nil {
-			err = c.vifs(ctx, m.out, b)
-		}
-		if err != nil {
+		if err := m.parts(ctx, c, b, part); err != nil {
 			return fmt.Errorf("bench with %s: %w", b, err)
+		}
+	}
+	return nil
+}
+
+// parts makes the measurements of one part, or of all of them.
+func (m *measure) parts(ctx context.Context, c common, b lab.Backend, part string) error {
+	measured := map[string]func() error{
+		"dns":  func() error { return m.dns(ctx, c, b) },
+		"bus":  func() error { return m.onTheBus(ctx, c, b) },
+		"vifs": func() error { return c.vifs(ctx, m.out, b) },
+	}
+	for _, name := range parts {
+		if part != name && part != "all" {
+			continue
+		}
+		if err := measured[name](); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -85,12 +101,18 @@ type measure struct {
 	lab     *lab.Lab
 }
 
-// all makes the measurements, one after the other, and prints them as a table.
-func (m *measure) all(ctx context.Context) error {
+// settle brings the netvm to the network where the resolvers are changed.
+func (m *measure) settle(ctx context.Context) error {
 	if err := m.lab.NetVM.NMCLI(ctx, "connection", "up", "home-static"); err != nil {
 		return err
 	}
-	if _, err := m.lab.NetVM.AwaitTargets(ctx, m.lab.Home.Resolvers[0], m.lab.Home.Resolvers[1]); err != nil {
+	_, err := m.lab.NetVM.AwaitTargets(ctx, m.lab.Home.Resolvers[0], m.lab.Home.Resolvers[1])
+	return err
+}
+
+// all makes the measurements, one after the other, and prints them as a table.
+func (m *measure) all(ctx context.Context) error {
+	if err := m.settle(ctx); err != nil {
 		return err
 	}
 	table := tabwriter.NewWriter(m.out.w, 0, 0, 2, ' ', 0)
@@ -185,10 +207,7 @@ func (m *measure) applies(ctx context.Context) ([]time.Duration, error) {
 // changed makes all changes, one after the other, and returns what each took and when the first virtual
 // address led where.
 func (m *measure) changed(ctx context.Context) ([]time.Duration, []lab.Epoch, error) {
-	w, err := m.lab.NetVM.Watch(ctx)
-	if err != nil {
-		return nil, nil, err
-	}
+	w := m.lab.NetVM.Watch(ctx)
 	defer w.Close()
 	first, err := w.Await(ctx, func(netvm.Status) bool { return true })
 	if err != nil {

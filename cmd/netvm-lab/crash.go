@@ -104,7 +104,7 @@ func (s *story) missed(ctx context.Context, title string, want ...netip.Addr) ou
 		return o
 	}
 	for _, line := range []string{"nmcli connection up office", "nmcli connection down home"} {
-		if o.err = s.command(ctx, line); o.err != nil {
+		if _, o.err = s.command(ctx, line); o.err != nil {
 			return o
 		}
 	}
@@ -173,6 +173,6 @@ func (s *story) summary() error {
 	if failed > 0 {
 		return fmt.Errorf("%d of %d steps did not hold", failed, len(s.outcomes))
 	}
-	s.out.printf("\n   All %d steps held. Times are from NetworkManager's signal.\n", len(s.outcomes))
+	s.out.printf("\n   All %d steps held. Times are from NetworkManager's signal, or netvmctl's call.\n", len(s.outcomes))
 	return nil
 }

@@ -67,7 +67,7 @@ func demo(ctx context.Context, args []string) error {
 // outcome is a line of the summary.
 type outcome struct {
 	title   string
-	applied time.Duration // from NetworkManager's signal to the kernel's acknowledgement; 0 = nothing was applied
+	applied time.Duration // from the signal or the call to the kernel's acknowledgement; 0 = nothing was applied
 	seen    time.Duration // from the same moment to the first right answer; 0 = not measured
 	err     error
 }
@@ -120,6 +120,14 @@ func (s *story) tell(ctx context.Context, b lab.Backend) error {
 		func(ctx context.Context) outcome {
 			return s.lie(ctx, "An AppVM lies about its address")
 		},
+		func(ctx context.Context) outcome {
+			o := s.change(ctx, "Somebody wants other resolvers, over D-Bus", wanted{office[2], office[2]},
+				"netvmctl dns set --persistent "+office[2].String())
+			return s.shows(ctx, o, "netvmctl status")
+		},
+		func(ctx context.Context) outcome {
+			return s.change(ctx, "And takes that back", wanted{office[0], office[1]}, "netvmctl dns clear")
+		},
 	}
 	for _, step := range steps {
 		o := step(ctx)
@@ -156,12 +164,25 @@ func (s *story) rest(ctx context.Context) {
 	}
 }
 
-// command shows a command and runs it in the netvm.
-func (s *story) command(ctx context.Context, line string) error {
+// command shows a command and runs it in the netvm; it returns what the command printed.
+func (s *story) command(ctx context.Context, line string) (string, error) {
 	s.out.printf("   %s %s\n", s.out.paint(dim, "netvm #"), s.out.paint(cyan, line))
 	words := strings.Fields(line)
-	_, err := s.lab.NetVM.Run(ctx, words[0], words[1:]...)
-	return err
+	if words[0] == "netvmctl" {
+		words[0] = s.netvmctl
+	}
+	return s.lab.NetVM.Run(ctx, words[0], words[1:]...)
+}
+
+// shows ends a step with what a command prints.
+func (s *story) shows(ctx context.Context, o outcome, line string) outcome {
+	s.out.printf("\n")
+	text, err := s.command(ctx, line)
+	o.err = errors.Join(o.err, err)
+	for _, line := range strings.Split(strings.TrimRight(text, "\n"), "\n") {
+		s.out.printf("   %s\n", line)
+	}
+	return o
 }
 
 // change runs commands that change the uplink and shows that the AppVMs' DNS follows.
@@ -175,7 +196,7 @@ func (s *story) change(ctx context.Context, title string, want wanted, lines ...
 	defer loop.Stop()
 	began := time.Now()
 	for _, line := range lines {
-		if o.err = s.command(ctx, line); o.err != nil {
+		if _, o.err = s.command(ctx, line); o.err != nil {
 			return o
 		}
 	}
@@ -195,8 +216,11 @@ func (s *story) change(ctx context.Context, title string, want wanted, lines ...
 	o.applied, o.seen = status.ApplyTime, first.Asked.Add(first.Took).Sub(arrived)
 	s.says(status)
 	o.err = errors.Join(s.asks(ctx, s.lab.Work, want), s.asks(ctx, s.lab.Personal, want))
-	s.out.field("it took", fmt.Sprintf("%s from NetworkManager's signal to the kernel; work saw it after %s",
-		ms(o.applied), ms(o.seen)))
+	event := "NetworkManager's signal"
+	if !strings.HasPrefix(lines[0], "nmcli") {
+		event = "the call on D-Bus"
+	}
+	s.out.field("it took", fmt.Sprintf("%s from %s to the kernel; work saw it after %s", ms(o.applied), event, ms(o.seen)))
 	return o
 }
 

@@ -28,8 +28,8 @@ Usage: netvm-lab COMMAND [FLAGS]
   demo    tell the story of AppVM DNS that follows the uplink; fails if a step
           does not hold
   shell   open a shell in the netvm, to look around and to change things
-  bench   measure: time of a DNS change, queries lost, what idling costs, time
-          to bring a vif up, and what 256 of them cost
+  bench   measure: time of a DNS change, queries lost, what idling costs, what a
+          flood of calls does, time to bring a vif up, and what 256 of them cost
   exec    netvm-lab exec HOST -- COMMAND...: run a command in a host of the lab
           (inside of netvm-lab shell)
   ask     netvm-lab ask SERVER...: which of the lab's resolvers answers there

@@ -4,17 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"net/netip"
-	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"netvmd/internal/config"
 	"netvmd/internal/firewall"
-	"netvmd/internal/netvm"
 	"netvmd/internal/parts"
+	"netvmd/internal/report"
 )
 
 const (
@@ -41,7 +39,7 @@ with and without netvmd.`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error { return errors.New("load, check or show is wanted") },
 	}
-	command := func(name, short, long string, do func(context.Context, *cobra.Command, *table) error) {
+	command := func(name, short, long string, do func(context.Context, *table) error) {
 		group.AddCommand(&cobra.Command{
 			Use: name, Short: short, Long: long, Args: cobra.NoArgs,
 			RunE: work(func(cmd *cobra.Command) error {
@@ -49,7 +47,7 @@ with and without netvmd.`,
 				if err != nil {
 					return err
 				}
-				return do(cmd.Context(), cmd, t)
+				return do(cmd.Context(), t)
 			}),
 		})
 	}
@@ -64,7 +62,7 @@ type table struct {
 	firewall.Backend
 	conf config.Config
 	log  *slog.Logger
-	out  io.Writer
+	cmd  *cobra.Command // that prints
 	json bool
 }
 
@@ -75,48 +73,33 @@ func openTable(cmd *cobra.Command, g *globals) (*table, error) {
 	}
 	log := logTo(cmd.ErrOrStderr())
 	backend, err := parts.Firewall(cmd.Context(), conf, log)
-	return &table{backend, conf, log, cmd.OutOrStdout(), g.json}, err
+	return &table{backend, conf, log, cmd, g.json}, err
 }
 
-// virtual are the virtual DNS addresses. When the store does not answer, the firewall must be closed all the same.
-func (t *table) virtual(ctx context.Context) []netip.Addr {
-	if len(t.conf.DNS.Virtual) > 0 {
-		return t.conf.DNS.Virtual
-	}
-	settings, done, err := parts.Settings(ctx, t.conf)
-	if err != nil {
-		fallback := t.conf.DNS.VirtualOr(nil)
-		t.log.Warn("the store does not say the virtual DNS addresses", "going_by", fallback, "error", err)
-		return fallback
-	}
-	defer done()
-	return settings.Virtual
-}
-
-func load(ctx context.Context, _ *cobra.Command, t *table) error {
-	changes, err := t.Ensure(ctx, t.virtual(ctx))
+func load(ctx context.Context, t *table) error {
+	changes, err := t.Ensure(ctx, parts.Virtual(ctx, t.conf, t.log))
 	if err != nil {
 		return err
 	}
 	if t.json {
-		return printJSON(t.out, map[string]any{"backend": t.Name(), "changes": listed(changes)})
+		return writeJSON(t.cmd, map[string]any{"backend": t.Name(), "changes": listed(changes)})
 	}
 	if len(changes) == 0 {
-		return printed(fmt.Fprintf(t.out, "already loaded (%s)\n", t.Name()))
+		return write(t.cmd, fmt.Sprintf("already loaded (%s)\n", t.Name()))
 	}
 	return t.printLines(changes)
 }
 
-func check(ctx context.Context, _ *cobra.Command, t *table) error {
-	differences, err := t.differences(ctx)
+func check(ctx context.Context, t *table) error {
+	differences, err := parts.Differences(ctx, t.Backend, t.conf, parts.Virtual(ctx, t.conf, t.log))
 	if err != nil {
 		return err
 	}
 	switch {
 	case t.json:
-		err = printJSON(t.out, map[string]any{"backend": t.Name(), "differences": listed(differences)})
+		err = writeJSON(t.cmd, map[string]any{"backend": t.Name(), "differences": listed(differences)})
 	case len(differences) == 0:
-		err = printed(fmt.Fprintf(t.out, "as it must be (%s)\n", t.Name()))
+		err = write(t.cmd, fmt.Sprintf("as it must be (%s)\n", t.Name()))
 	default:
 		err = t.printLines(differences)
 	}
@@ -126,45 +109,11 @@ func check(ctx context.Context, _ *cobra.Command, t *table) error {
 	return err
 }
 
-// differences says where the kernel is not as it must be.
-func (t *table) differences(ctx context.Context) ([]string, error) {
-	out, err := t.Faults(ctx)
-	if err != nil {
-		return nil, err
-	}
-	targets, err := t.Targets(ctx)
-	if err != nil {
-		return nil, err
-	}
-	for _, v := range t.virtual(ctx) {
-		if !slices.ContainsFunc(targets, func(t netvm.Target) bool { return t.Virtual == v }) {
-			out = append(out, fmt.Sprintf("%s is neither led to a resolver nor refused", v))
-		}
-	}
-	admitted, err := t.Admitted(ctx)
-	if err != nil {
-		return nil, err
-	}
-	recorded, err := parts.Admissions(t.conf)
-	for _, a := range recorded {
-		if !slices.Contains(admitted, a) {
-			out = append(out, fmt.Sprintf("%s may not send from %s, as its record says it must", a.Vif, a.Addr))
-		}
-	}
-	for _, a := range admitted {
-		if !slices.Contains(recorded, a) {
-			out = append(out, fmt.Sprintf("%s may send from %s, of which no record says so", a.Vif, a.Addr))
-		}
-	}
-	return out, err
-}
-
 // printLines prints one sentence a line.
 func (t *table) printLines(lines []string) error {
+	var b strings.Builder
 	for _, line := range lines {
-		if err := printed(fmt.Fprintf(t.out, "%s: %s\n", t.Name(), line)); err != nil {
-			return err
-		}
+		fmt.Fprintf(&b, "%s: %s\n", t.Name(), report.Harmless(line))
 	}
-	return nil
+	return write(t.cmd, b.String())
 }

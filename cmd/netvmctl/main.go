@@ -14,7 +14,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"netvmd/dbus"
 	"netvmd/internal/config"
+	"netvmd/internal/report"
 )
 
 // version is set by the Makefile.
@@ -25,8 +27,19 @@ const (
 	exitFine       = 0
 	exitFailed     = 1
 	exitUsage      = 2
+	exitNotRunning = 3
 	exitNotAllowed = 4
 )
+
+const rootHelp = `netvmctl shows what the netvm does and says what it is to do: whether it is online
+and through what, where the AppVMs' DNS goes, which AppVMs are connected, and
+what is wrong.
+
+Exit codes: 0 fine, 1 failed, 2 wrong usage, 3 netvmd is not running, 4 not
+allowed.
+
+With --json times are microseconds since 1970, and lengths of time are
+microseconds; the names are those of org.qubes_os.NetVM1 on D-Bus.`
 
 // failure is an error of the work itself; any other is one of usage.
 type failure struct{ error }
@@ -40,8 +53,9 @@ func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
 // run runs one command and returns its exit code.
 func run(args []string, out, complaints io.Writer) int {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	defer stop()
+	context.AfterFunc(ctx, stop) // a second Ctrl-C ends what does not end
 	root := newRoot()
 	root.SetArgs(args)
 	root.SetOut(out)
@@ -50,17 +64,26 @@ func run(args []string, out, complaints io.Writer) int {
 	if err == nil {
 		return exitFine
 	}
-	if !errors.As(err, &failure{}) {
-		fmt.Fprintf(complaints, "netvmctl: %v; see %s --help\n", err, cmd.CommandPath())
-		return exitUsage
-	}
+	code, text := explain(cmd, err)
 	if !errors.Is(err, errSaid) {
-		fmt.Fprintln(complaints, "netvmctl:", err)
+		fmt.Fprintln(complaints, "netvmctl:", report.HarmlessLines(text))
 	}
-	if errors.Is(err, fs.ErrPermission) {
-		return exitNotAllowed
+	return code
+}
+
+// explain says which exit code an error has, and what a person is told.
+func explain(cmd *cobra.Command, err error) (code int, text string) {
+	switch {
+	case !errors.As(err, &failure{}):
+		return exitUsage, fmt.Sprintf("%v; see %s --help", err, cmd.CommandPath())
+	case errors.Is(err, dbus.ErrNotRunning):
+		return exitNotRunning, "netvmd is not running: systemctl start netvmd"
+	case errors.Is(err, dbus.ErrNotAllowed):
+		return exitNotAllowed, "not allowed: run it as root, or allow " + cmd.Annotations[polkitAction] + " in polkit"
+	case errors.Is(err, fs.ErrPermission):
+		return exitNotAllowed, err.Error()
 	}
-	return exitFailed
+	return exitFailed, err.Error()
 }
 
 // globals are the flags of every command.
@@ -72,27 +95,37 @@ type globals struct {
 func newRoot() *cobra.Command {
 	g := &globals{}
 	root := &cobra.Command{
-		Use:   "netvmctl",
-		Short: "Look at the netvm, and load its firewall",
-		Long: "netvmctl looks at the netvm and loads its firewall.\n\n" +
-			"Exit codes: 0 fine, 1 failed, 2 wrong usage, 4 not allowed (most commands need root).",
+		Use:           "netvmctl",
+		Short:         "Look at the netvm, and steer it",
+		Long:          rootHelp,
 		SilenceErrors: true, SilenceUsage: true,
+		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 	}
 	root.PersistentFlags().StringVar(&g.config, "config", "", "configuration `file` (default "+config.DefaultPath+", or $NETVMD_CONFIG)")
 	root.PersistentFlags().BoolVar(&g.json, "json", false, "print JSON")
-	root.AddCommand(newFirewall(g), newVersion(g))
+	group := func(id, title string, commands ...*cobra.Command) {
+		root.AddGroup(&cobra.Group{ID: id, Title: title})
+		for _, c := range commands {
+			c.GroupID = id
+			root.AddCommand(c)
+		}
+	}
+	group("look", "Look:", newStatus(g), newVifs(g), newRoutes(g), newStatistics(g), newWatch(g))
+	group("steer", "Look and steer:", newDNS(g), newFirewall(g))
+	group("program", "The program itself:", newCompletion(), newVersion(g))
+	root.SetHelpCommandGroupID("program")
 	return root
 }
 
 func newVersion(g *globals) *cobra.Command {
 	return &cobra.Command{
 		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		RunE: work(func(cmd *cobra.Command) error {
 			if g.json {
-				return printJSON(cmd.OutOrStdout(), map[string]string{"version": version})
+				return writeJSON(cmd, map[string]string{"version": version})
 			}
-			return printed(fmt.Fprintln(cmd.OutOrStdout(), "netvmctl", version))
-		},
+			return write(cmd, "netvmctl "+version+"\n")
+		}),
 	}
 }
 

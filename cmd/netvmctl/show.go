@@ -1,30 +1,21 @@
 package main
 
 import (
+	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
-	"io"
 	"net/netip"
-	"strings"
-	"text/tabwriter"
-
-	"github.com/spf13/cobra"
 
 	"netvmd/internal/netvm"
+	"netvmd/internal/report"
 )
 
 // holdings is what the kernel holds, as JSON shows it.
 type holdings struct {
-	Backend  string          `json:"backend"`
-	Targets  []target        `json:"dns_targets"`
-	Admitted []admission     `json:"admitted"`
-	Counters []netvm.Counter `json:"counters"`
-}
-
-type target struct {
-	Virtual  netip.Addr `json:"virtual"`
-	Resolver netip.Addr `json:"resolver"` // "" = refused
+	Backend  string              `json:"backend"`
+	Targets  []report.TargetJSON `json:"dns_targets"`
+	Admitted []admission         `json:"admitted"`
+	Counters []netvm.Counter     `json:"counters"`
 }
 
 type admission struct {
@@ -32,26 +23,24 @@ type admission struct {
 	Address netip.Addr `json:"address"`
 }
 
-func show(ctx context.Context, _ *cobra.Command, t *table) error {
+func show(ctx context.Context, t *table) error {
 	h, err := t.holdings(ctx)
 	if err != nil {
 		return err
 	}
 	if t.json {
-		return printJSON(t.out, h)
+		return writeJSON(t.cmd, h)
 	}
-	return printed(io.WriteString(t.out, h.text()))
+	return write(t.cmd, h.text())
 }
 
 func (t *table) holdings(ctx context.Context) (holdings, error) {
-	h := holdings{Backend: t.Name(), Targets: []target{}, Admitted: []admission{}}
+	h := holdings{Backend: t.Name(), Admitted: []admission{}}
 	targets, err := t.Targets(ctx)
 	if err != nil {
 		return h, err
 	}
-	for _, to := range targets {
-		h.Targets = append(h.Targets, target{to.Virtual, to.Resolver.Addr})
-	}
+	h.Targets = report.JSONOfTargets(targets)
 	admitted, err := t.Admitted(ctx)
 	if err != nil {
 		return h, err
@@ -69,51 +58,29 @@ func (h holdings) text() string {
 	if len(h.Targets) == 0 {
 		return fmt.Sprintf("No rules of netvmd are loaded (%s): run netvmctl firewall load.\n", h.Backend)
 	}
-	var targets, admitted, counters []string
+	var targets, admitted, counters [][]string
 	for _, t := range h.Targets {
-		to := "refused at once"
-		if t.Resolver.IsValid() {
-			to = t.Resolver.String()
-		}
-		targets = append(targets, t.Virtual.String()+"\t"+to)
+		targets = append(targets, []string{t.Virtual, cmp.Or(t.Resolver, "refused at once")})
 	}
 	for _, a := range h.Admitted {
-		admitted = append(admitted, a.Vif+"\t"+a.Address.String())
+		admitted = append(admitted, []string{a.Vif, a.Address.String()})
 	}
 	for _, c := range h.Counters {
 		if c.Packets > 0 {
-			counters = append(counters, fmt.Sprintf("%s\t%s\t%d\t%d", c.Table, c.Name, c.Packets, c.Bytes))
+			counters = append(counters, []string{c.Table, c.Name, fmt.Sprint(c.Packets), fmt.Sprint(c.Bytes)})
 		}
 	}
-	return section("VIRTUAL DNS\tLEADS TO", targets) + "\n" + section("VIF\tMAY SEND FROM", admitted) + "\n" +
-		section("DROPPED OR REFUSED\tBY\tPACKETS\tBYTES", counters)
+	return section([]string{"VIRTUAL DNS", "LEADS TO"}, targets) + "\n" +
+		section([]string{"VIF", "MAY SEND FROM"}, admitted) + "\n" +
+		section([]string{"DROPPED OR REFUSED", "BY", "PACKETS", "BYTES"}, counters)
 }
 
-// section aligns lines of columns with tabs between under their head.
-func section(head string, lines []string) string {
-	if len(lines) == 0 {
-		lines = []string{"none"}
+// section is a table, or none.
+func section(head []string, rows [][]string) string {
+	if len(rows) == 0 {
+		rows = [][]string{{"none"}}
 	}
-	var b strings.Builder
-	w := tabwriter.NewWriter(&b, 0, 0, 3, ' ', 0)
-	// A strings.Builder never fails, and so neither does what writes to it.
-	_, _ = fmt.Fprintln(w, strings.Join(append([]string{head}, lines...), "\n"))
-	_ = w.Flush()
-	return b.String()
-}
-
-func printJSON(w io.Writer, v any) error {
-	e := json.NewEncoder(w)
-	e.SetIndent("", "  ")
-	return printed(0, e.Encode(v))
-}
-
-// printed makes a failure of what went wrong while printing.
-func printed(_ int, err error) error {
-	if err != nil {
-		return failure{fmt.Errorf("print: %w", err)}
-	}
-	return nil
+	return report.Table(append([][]string{head}, rows...))
 }
 
 // listed is never null in JSON.

@@ -277,7 +277,7 @@ func TestConfigurationIsReadAgainAndABadOneChangesNothing(t *testing.T) {
 	// At the start a bad configuration is one line and exit code 1, and the kernel stays as it is.
 	s.must(s.NetVM.TermNetvmd(s.ctx))
 	s.configure(setDNS(bad))
-	if _, err := s.NetVM.Run(s.ctx, program, "--config", s.NetVM.NetvmdConfig()); err == nil || !strings.HasSuffix(err.Error(), "netvmd.toml:4: unknown key dns.serverz: remove it or mend its spelling") {
+	if _, err := s.NetVM.Run(s.ctx, program, "--config", s.NetVM.NetvmdConfig()); err == nil || !strings.HasSuffix(err.Error(), "netvmd.toml:5: unknown key dns.serverz: remove it or mend its spelling") {
 		t.Errorf("start with a bad configuration: %v", err)
 	}
 	s.reaches(h[2], h[2])

@@ -20,6 +20,7 @@ import (
 	"netvmd/internal/engine"
 	"netvmd/internal/firewall"
 	"netvmd/internal/hooks"
+	"netvmd/internal/override"
 	"netvmd/internal/parts"
 	"netvmd/internal/store"
 	"netvmd/internal/vif"
@@ -102,13 +103,14 @@ func run(path string, log *slog.Logger) error {
 	own := vif.NewOwnAddresses(log)
 	units := hooks.NewUnits(ctx, log)
 	units.Configure(conf.Hooks.TryRestartUnits, conf.Hooks.TryReloadUnits)
-	service := dbus.NewService(nil, log)
 	toolstack := store.NewFollower(parts.StoreOptions(conf), log)
+	overrides := override.Open(conf.StateDir, conf.RuntimeDir)
+	current := &settings{conf: conf, store: toolstack, overrides: overrides, vifs: vifs}
+	service := dbus.NewService(&callers{current, overrides, parts.Tally(conf, log), log}, log)
 
 	all, ctx := errgroup.WithContext(ctx)
 	all.Go(func() error { return own.Run(ctx) })
 	all.Go(func() error { return uplinks.Run(ctx) })
-	all.Go(func() error { return service.Run(ctx) })
 	all.Go(func() error { return toolstack.Run(ctx) })
 	// Without the store's first word the engine would decide about virtual addresses that are not this netvm's.
 	select {
@@ -116,8 +118,7 @@ func run(path string, log *slog.Logger) error {
 		return all.Wait()
 	case <-toolstack.Changed():
 	}
-	current := &settings{conf: conf, store: toolstack, vifs: vifs}
-	daemon := engine.New(engine.Parts{
+	current.engine = engine.New(engine.Parts{
 		Version:    version,
 		Uplinks:    uplinks,
 		Own:        own,
@@ -126,17 +127,19 @@ func run(path string, log *slog.Logger) error {
 		Flows:      flows,
 		Publisher:  service,
 		Dependants: units,
+		Sources:    []engine.Source{uplinks, own, current},
 		SecondLook: firewall.AnswerGrace,
 		Log:        log,
 	}, current.merged())
 
-	all.Go(func() error { return rules.Watch(ctx, daemon.Drifted) })
-	all.Go(func() error { return daemon.Run(ctx) })
+	all.Go(func() error { return rules.Watch(ctx, current.engine.Drifted) })
+	all.Go(func() error { return current.engine.Run(ctx) })
+	all.Go(func() error { return service.Run(ctx) }) // only now: callers ask the engine
 	vifs.Configure(current.onlyWarn())
 	all.Go(func() error { return vifs.Run(ctx) })
-	all.Go(func() error { return supervised(ctx, daemon, log) })
-	all.Go(func() error { return current.follow(ctx, daemon) })
-	all.Go(func() error { return reloads(ctx, path, current, daemon, units, log) })
+	all.Go(func() error { return supervised(ctx, current.engine, log) })
+	all.Go(func() error { return current.follow(ctx) })
+	all.Go(func() error { return reloads(ctx, path, current, units, log) })
 	log.Info("started", "version", version, "backend", rules.Name())
 	err = all.Wait()
 	log.Info("stopped; the kernel's rules stay")

@@ -18,7 +18,7 @@ import (
 )
 
 // The programs under test, built with the race detector like the tests themselves.
-var program, vifRoute string
+var program, vifRoute, netvmctl string
 
 func TestMain(m *testing.M) {
 	if err := lab.Enter(); err != nil {
@@ -35,8 +35,12 @@ func withPrograms(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
-	program, vifRoute = filepath.Join(dir, "netvmd"), filepath.Join(dir, "vif-route-netvm")
-	build := exec.Command("go", "build", "-race", "-o", dir, ".", "../vif-route-netvm")
+	if err := os.Chmod(dir, 0o755); err != nil { // users without rights run them too
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	program, vifRoute, netvmctl = filepath.Join(dir, "netvmd"), filepath.Join(dir, "vif-route-netvm"), filepath.Join(dir, "netvmctl")
+	build := exec.Command("go", "build", "-race", "-o", dir, ".", "../vif-route-netvm", "../netvmctl")
 	if out, err := build.CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "build the programs: %v\n%s", err, out)
 		return 1
@@ -62,7 +66,10 @@ func open(t *testing.T, o lab.Options) *scene {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	t.Cleanup(cancel)
-	o.Netvmd, o.VifRoute = program, vifRoute
+	o.VifRoute = vifRoute
+	if o.Netvmd == "" {
+		o.Netvmd = program
+	}
 	l, err := lab.New(ctx, o)
 	if err != nil {
 		t.Fatal(err)

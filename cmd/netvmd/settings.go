@@ -2,43 +2,59 @@ package main
 
 import (
 	"context"
+	"slices"
 	"sync"
 
 	"netvmd/internal/config"
 	"netvmd/internal/engine"
+	"netvmd/internal/override"
 	"netvmd/internal/store"
 	"netvmd/internal/vif"
 )
 
-// settings brings together what the configuration and the store say; the configuration wins.
+// settings brings together what the configuration, the store and callers on the bus say, and tells the engine.
 type settings struct {
-	store *store.Follower
-	vifs  *vif.Census
+	store     *store.Follower
+	overrides *override.Stack
+	vifs      *vif.Census
+	engine    *engine.Engine // set before anything but merged is called
 
 	mu   sync.Mutex // held while the engine is told, so that the newest is told last
 	conf config.Config
 }
 
 // follow tells the engine of every change of the store's until ctx ends.
-func (s *settings) follow(ctx context.Context, e *engine.Engine) error {
+func (s *settings) follow(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-s.store.Changed():
 		}
-		s.mu.Lock()
-		e.Configure(s.merged())
-		s.mu.Unlock()
+		s.tell()
 	}
 }
 
+// tell gives the engine what all say now.
+func (s *settings) tell() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.engine.Configure(s.merged())
+}
+
+// Refresh implements engine.Source.
+func (s *settings) Refresh(ctx context.Context) error {
+	err := s.store.Refresh(ctx)
+	s.tell()
+	return err
+}
+
 // reload puts another configuration in force.
-func (s *settings) reload(e *engine.Engine, conf config.Config) {
+func (s *settings) reload(conf config.Config) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.conf = conf
-	e.Configure(s.merged())
+	s.engine.Configure(s.merged())
 	s.vifs.Configure(s.onlyWarn())
 }
 
@@ -52,8 +68,9 @@ func (s *settings) merged() engine.Settings {
 		Virtual:     s.conf.DNS.VirtualOr(fromStore.Virtual),
 		Servers:     s.conf.DNS.Servers,
 		Source:      string(s.conf.DNS.Source),
+		Overrides:   s.overrides.List(),
 		PassThrough: fromStore.PassThrough,
 		OnlyWarn:    s.onlyWarn(),
-		Problems:    problems,
+		Problems:    slices.Concat(problems, s.overrides.Problems()),
 	}
 }

@@ -55,7 +55,7 @@ func supervised(ctx context.Context, e *engine.Engine, log *slog.Logger) error {
 }
 
 // reloads reads the configuration again at every SIGHUP. One that is wrong changes nothing.
-func reloads(ctx context.Context, path string, current *settings, e *engine.Engine, units *hooks.Units, log *slog.Logger) error {
+func reloads(ctx context.Context, path string, current *settings, units *hooks.Units, log *slog.Logger) error {
 	started := current.conf
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP)
@@ -73,6 +73,7 @@ func reloads(ctx context.Context, path string, current *settings, e *engine.Engi
 		} else {
 			for key, same := range map[string]bool{
 				"runtime_dir":        conf.RuntimeDir == started.RuntimeDir,
+				"state_dir":          conf.StateDir == started.StateDir,
 				"dns.resolv_conf":    conf.DNS.ResolvConf == started.DNS.ResolvConf,
 				"firewall.backend":   conf.Firewall.Backend == started.Firewall.Backend,
 				"firewall.base":      conf.Firewall.Base == started.Firewall.Base,
@@ -84,7 +85,7 @@ func reloads(ctx context.Context, path string, current *settings, e *engine.Engi
 				}
 			}
 			units.Configure(conf.Hooks.TryRestartUnits, conf.Hooks.TryReloadUnits)
-			current.reload(e, conf)
+			current.reload(conf)
 			log.Info("the configuration was read again")
 		}
 		notify(log, daemon.SdNotifyReady)

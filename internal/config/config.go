@@ -19,12 +19,14 @@ const DefaultPath = "/etc/netvmd/netvmd.toml"
 // Config is the whole configuration.
 type Config struct {
 	// RuntimeDir holds what must survive a restart of the daemon and nothing longer.
-	RuntimeDir string   `toml:"runtime_dir"`
-	DNS        DNS      `toml:"dns"`
-	Firewall   Firewall `toml:"firewall"`
-	Vif        Vif      `toml:"vif"`
-	Store      Store    `toml:"store"`
-	Hooks      Hooks    `toml:"hooks"`
+	RuntimeDir string `toml:"runtime_dir"`
+	// StateDir holds what must survive a reboot: the persistent DNS override.
+	StateDir string   `toml:"state_dir"`
+	DNS      DNS      `toml:"dns"`
+	Firewall Firewall `toml:"firewall"`
+	Vif      Vif      `toml:"vif"`
+	Store    Store    `toml:"store"`
+	Hooks    Hooks    `toml:"hooks"`
 }
 
 // DNS says which addresses AppVMs ask and where their queries go.
@@ -68,6 +70,7 @@ type Hooks struct {
 func Default() Config {
 	return Config{
 		RuntimeDir: "/run/netvmd",
+		StateDir:   "/var/lib/netvmd",
 		DNS:        DNS{Source: "auto", ResolvConf: "/etc/resolv.conf"},
 		Firewall:   Firewall{Backend: "auto", Base: BaseAuto, OnDrift: Restore, Flowtable: FlowtableAuto},
 		Vif:        Vif{Harden: HardenAuto},

@@ -17,6 +17,7 @@ import (
 func TestParse(t *testing.T) {
 	got, err := Parse("x.toml", `
 runtime_dir = "/tmp/r"
+state_dir = "/tmp/s"
 [dns]
 virtual = ["10.139.1.1", "fd00::1"]
 servers = ["192.0.2.53"]
@@ -41,7 +42,7 @@ network_hooks_dir = "/tmp/hooks"
 		t.Fatal(err)
 	}
 	want := Default()
-	want.RuntimeDir = "/tmp/r"
+	want.RuntimeDir, want.StateDir = "/tmp/r", "/tmp/s"
 	want.DNS.Virtual = []netip.Addr{netip.MustParseAddr("10.139.1.1"), netip.MustParseAddr("fd00::1")}
 	want.DNS.Servers = []netip.Addr{netip.MustParseAddr("192.0.2.53")}
 	want.DNS.Source = "resolved"

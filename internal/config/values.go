@@ -147,6 +147,7 @@ func (c Config) checkPaths() (toml.Key, error) {
 		value string
 	}{
 		{toml.Key{"runtime_dir"}, c.RuntimeDir},
+		{toml.Key{"state_dir"}, c.StateDir},
 		{toml.Key{"dns", "resolv_conf"}, c.DNS.ResolvConf},
 		{toml.Key{"store", "qubesdb_socket"}, c.Store.QubesDBSocket},
 		{toml.Key{"hooks", "network_hooks_dir"}, c.Hooks.NetworkHooksDir},

@@ -5,9 +5,9 @@ package engine
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"netvmd/internal/netvm"
@@ -59,14 +59,21 @@ type Publisher interface{ Publish(netvm.Status) }
 // Dependants are told that the targets changed; it must not block.
 type Dependants interface{ TargetsChanged() }
 
-// Settings are what the configuration and the store say, and may change while the daemon runs.
+// Source is something outside that is read. Refresh has it read again, and returns when what was read can be taken, or was
+// given to Configure; its error names what does not answer.
+type Source interface {
+	Refresh(ctx context.Context) error
+}
+
+// Settings are what the configuration, the store and callers on the bus say, and may change while the daemon runs.
 type Settings struct {
 	Virtual     []netip.Addr
 	Servers     []netip.Addr
 	Source      string
-	PassThrough bool     // this netvm's uplink is served by another netvm
-	OnlyWarn    bool     // say what others changed in our rules, and leave it
-	Problems    []string // what is wrong with the settings themselves, to be published
+	Overrides   []netvm.Override // the newest, which is in force, first
+	PassThrough bool             // this netvm's uplink is served by another netvm
+	OnlyWarn    bool             // say what others changed in our rules, and leave it
+	Problems    []string         // what is wrong with the settings themselves, to be published
 }
 
 // Parts is what an engine is made of; all are needed.
@@ -79,6 +86,7 @@ type Parts struct {
 	Flows      Flows
 	Publisher  Publisher
 	Dependants Dependants
+	Sources    []Source // what Refresh has read again
 	Log        *slog.Logger
 	// SecondLook is how long after a change flows to former resolvers are left to receive their answer.
 	SecondLook time.Duration
@@ -96,9 +104,11 @@ const (
 // Engine is the daemon's heart. Make one with New, then Run it.
 type Engine struct {
 	Parts
-	settings chan Settings // capacity 1, the latest
-	drift    chan string   // capacity 1, the earliest
-	pings    chan struct{}
+	settings chan news   // capacity 1, the latest
+	drift    chan string // capacity 1, the earliest
+	calls    chan func() // what others want done in the engine's goroutine
+	asks     chan ask
+	writes   atomic.Uint64 // how often an apply changed the kernel
 	ready    chan struct{}
 
 	// All below is owned by the goroutine of Run.
@@ -116,6 +126,7 @@ type Engine struct {
 	applied    []netvm.Target // what the kernel was last brought to; nil before the first time
 	published  netvm.Status
 	statistics netvm.Statistics
+	latencies  latencies
 	changedAt  time.Time
 	applyTime  time.Duration
 
@@ -124,6 +135,7 @@ type Engine struct {
 	drifted []string // what others changed and OnlyWarn leaves alone
 	retry   *time.Timer
 	purge   *purge
+	asked   []ask // what waits for the next apply
 }
 
 // New makes an engine of its parts.
@@ -131,9 +143,10 @@ func New(p Parts, s Settings) *Engine {
 	return &Engine{
 		Parts:    p,
 		now:      s,
-		settings: make(chan Settings, 1),
+		settings: make(chan news, 1),
 		drift:    make(chan string, 1),
-		pings:    make(chan struct{}),
+		calls:    make(chan func()),
+		asks:     make(chan ask),
 		ready:    make(chan struct{}),
 		retry:    stopped(),
 		purge:    newPurge(p),
@@ -149,13 +162,21 @@ func stopped() *time.Timer {
 // Ready is closed once the kernel follows a complete view.
 func (e *Engine) Ready() <-chan struct{} { return e.ready }
 
+// news are settings, and when the oldest came that they answer.
+type news struct {
+	Settings
+	arrived time.Time
+}
+
 // Configure replaces the settings; of several the last counts.
 func (e *Engine) Configure(s Settings) {
+	n := news{s, time.Now()}
 	for {
 		select {
-		case e.settings <- s:
+		case e.settings <- n:
 			return
-		case <-e.settings:
+		case before := <-e.settings:
+			n.arrived = before.arrived
 		}
 	}
 }
@@ -166,15 +187,5 @@ func (e *Engine) Drifted(who string) {
 	select {
 	case e.drift <- who:
 	default:
-	}
-}
-
-// Alive returns nil when the engine's goroutine answers, else ctx's error.
-func (e *Engine) Alive(ctx context.Context) error {
-	select {
-	case e.pings <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("engine: no answer: %w", ctx.Err())
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"netvmd/internal/netvm"
 	"netvmd/internal/plan"
 )
 
@@ -14,6 +15,7 @@ type cause struct {
 	signals int       // how many signals of the outside it answers
 	drift   bool
 	who     string // who is said to have changed our objects
+	restore bool   // what others changed is mended even with OnlyWarn: somebody asked for it
 }
 
 // Run follows everything until ctx ends. The kernel is left as it is then: packets go on as they were.
@@ -36,7 +38,9 @@ func (e *Engine) Run(ctx context.Context) error {
 		e.drain(&c)
 		if e.seen && e.seenOwn { // before that, a decision would be one for a netvm without an uplink
 			e.decide()
-			e.apply(ctx, c)
+			err := e.apply(ctx, c)
+			e.publish() // before those who wait are told, and look
+			e.answer(err)
 			e.accelerate(ctx, c.drift)
 		}
 		if c.drift {
@@ -66,7 +70,8 @@ func (e *Engine) wait(ctx context.Context) (cause, bool) {
 		select {
 		case <-ctx.Done():
 			return c, false
-		case <-e.pings:
+		case call := <-e.calls:
+			call()
 			continue
 		case <-e.Vifs.Changed(): // nothing of the targets depends on them
 			e.vifs, e.vifProblems = e.Vifs.Take()
@@ -78,10 +83,12 @@ func (e *Engine) wait(ctx context.Context) (cause, bool) {
 			e.takeView(&c)
 		case <-e.Own.Changed():
 			e.takeOwn(&c)
-		case s := <-e.settings:
-			e.takeSettings(&c, s)
+		case n := <-e.settings:
+			e.takeSettings(&c, n)
 		case who := <-e.drift:
 			e.takeDrift(&c, who)
+		case a := <-e.asks:
+			e.takeAsk(&c, a)
 		}
 		return c, true
 	}
@@ -95,10 +102,12 @@ func (e *Engine) drain(c *cause) {
 			e.takeView(c)
 		case <-e.Own.Changed():
 			e.takeOwn(c)
-		case s := <-e.settings:
-			e.takeSettings(c, s)
+		case n := <-e.settings:
+			e.takeSettings(c, n)
 		case who := <-e.drift:
 			e.takeDrift(c, who)
+		case a := <-e.asks:
+			e.takeAsk(c, a)
 		default:
 			return
 		}
@@ -126,9 +135,9 @@ func (e *Engine) takeOwn(c *cause) {
 	c.since(time.Now())
 }
 
-func (e *Engine) takeSettings(c *cause, s Settings) {
-	e.now = s
-	c.since(time.Now())
+func (e *Engine) takeSettings(c *cause, n news) {
+	e.now = n.Settings
+	c.since(n.arrived)
 }
 
 func (e *Engine) takeDrift(c *cause, who string) {
@@ -136,16 +145,25 @@ func (e *Engine) takeDrift(c *cause, who string) {
 	c.since(time.Now())
 }
 
-func (e *Engine) decide() {
-	before := e.decision
-	e.decision = plan.Decide(plan.Inputs{
+// inputs are what a decision depends on, as they are now.
+func (e *Engine) inputs() plan.Inputs {
+	in := plan.Inputs{
 		View:        e.view,
 		Virtual:     e.now.Virtual,
 		Configured:  e.now.Servers,
 		Source:      e.now.Source,
 		Own:         e.own,
 		PassThrough: e.now.PassThrough,
-	})
+	}
+	if len(e.now.Overrides) > 0 {
+		in.Override = e.now.Overrides[0]
+	}
+	return in
+}
+
+func (e *Engine) decide() {
+	before := e.decision
+	e.decision = plan.Decide(e.inputs())
 	for _, d := range e.decision.Dropped {
 		if !slices.Contains(before.Dropped, d) {
 			e.Log.Warn("resolver not used", "resolver", d.Addr, "reason", d.Reason, "source", e.decision.Source)
@@ -154,19 +172,21 @@ func (e *Engine) decide() {
 }
 
 // apply brings the kernel to the decision, and mends it where others changed it.
-func (e *Engine) apply(ctx context.Context, c cause) {
+func (e *Engine) apply(ctx context.Context, c cause) error {
 	ctx, cancel := context.WithTimeout(ctx, kernelDeadline)
 	defer cancel()
 	e.statistics.Coalesced += uint64(max(0, c.signals-1))
 	wanted := e.decision.Targets
 	same := e.applied != nil && slices.Equal(wanted, e.applied)
-	if same && e.failure == "" && e.now.OnlyWarn && (c.drift || len(e.drifted) > 0) {
-		e.look(ctx, c)
-		return
-	}
-	if same && e.failure == "" && !c.drift {
-		e.Log.Debug("nothing to change", "source", e.decision.Source)
-		return
+	if same && e.failure == "" {
+		switch {
+		case e.now.OnlyWarn && !c.restore && (c.drift || len(e.drifted) > 0):
+			e.look(ctx, c)
+			return nil
+		case !c.drift:
+			e.Log.Debug("nothing to change", "source", e.decision.Source)
+			return nil
+		}
 	}
 	if !same {
 		e.purge.hold()
@@ -174,11 +194,20 @@ func (e *Engine) apply(ctx context.Context, c cause) {
 	}
 	changes, err := e.Firewall.Apply(ctx, wanted)
 	acknowledged := time.Now()
+	if len(changes) > 0 {
+		e.writes.Add(1)
+	}
 	if err != nil {
 		e.failed(err)
-		return
+		return err
 	}
 	e.recovered()
+	e.tookOver(wanted, changes, same, c, acknowledged)
+	return nil
+}
+
+// tookOver notes that the kernel is as wanted, and what had to be changed for it; same = the targets were wanted before.
+func (e *Engine) tookOver(wanted []netvm.Target, changes []string, same bool, c cause, acknowledged time.Time) {
 	first := e.applied == nil
 	e.applied, e.drifted = wanted, nil
 	if first {
@@ -198,6 +227,8 @@ func (e *Engine) apply(ctx context.Context, c cause) {
 	}
 	e.changedAt, e.applyTime = acknowledged, acknowledged.Sub(c.arrived)
 	e.statistics.Applies++
+	e.latencies.add(e.applyTime)
+	e.statistics.Latency = e.latencies.summary()
 	e.purge.follow(wanted)
 	e.logTargets(c, changes)
 	e.Dependants.TargetsChanged()

@@ -31,20 +31,21 @@ func (e *Engine) publish() {
 
 func (e *Engine) snapshot() netvm.Status {
 	return netvm.Status{
-		Version:    e.Version,
-		State:      cmp.Or(e.view.State, netvm.Offline),
-		Uplinks:    e.view.Uplinks,
-		DNSSource:  e.decision.Source,
-		DNSReason:  e.decision.Reason,
-		DNSServers: e.decision.Servers,
-		DNSDropped: e.decision.Dropped,
-		DNSTargets: e.applied,
-		ChangedAt:  e.changedAt,
-		ApplyTime:  e.applyTime,
-		Backend:    e.Firewall.Name(),
-		Vifs:       e.vifs,
-		Problems:   e.problems(),
-		Statistics: e.statistics,
+		Version:      e.Version,
+		State:        cmp.Or(e.view.State, netvm.Offline),
+		Uplinks:      e.view.Uplinks,
+		DNSSource:    e.decision.Source,
+		DNSReason:    e.decision.Reason,
+		DNSServers:   e.decision.Servers,
+		DNSDropped:   e.decision.Dropped,
+		DNSTargets:   e.applied,
+		DNSOverrides: e.now.Overrides,
+		ChangedAt:    e.changedAt,
+		ApplyTime:    e.applyTime,
+		Backend:      e.Firewall.Name(),
+		Vifs:         e.vifs,
+		Problems:     e.problems(),
+		Statistics:   e.statistics,
 	}
 }
 

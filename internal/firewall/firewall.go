@@ -52,6 +52,13 @@ type Backend interface {
 	// Faults says what of the rules is missing or damaged, which Ensure would mend, and changes nothing.
 	Faults(ctx context.Context) (faults []string, err error)
 
+	// Rehearse tries, and changes nothing, whether kernel and programs have all that our rules need, and whether the
+	// kernel has flowtables for us. What is missing comes in the words of the program that loads the rules, a line each.
+	Rehearse(ctx context.Context) (missing []string, flowtables bool, err error)
+
+	// OwnBase tells whether the base firewall is ours to load; if not, it is Qubes' or, with Options.Base, the admin's.
+	OwnBase(ctx context.Context) (bool, error)
+
 	// Targets says where the kernel leads queries now, ordered by virtual address.
 	Targets(ctx context.Context) ([]netvm.Target, error)
 

@@ -2,7 +2,6 @@ package firewall
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -124,11 +123,8 @@ func (b *iptBackend) qubesBase(ctx context.Context, f *iptFamily) (bool, error) 
 		family = unix.NFPROTO_IPV6
 	}
 	chains, err := b.nft.get(ctx, family, unix.NFT_MSG_GETCHAIN, true)
-	// What a kernel without nf_tables says: nfnetlink knows no such subsystem, or there is no nfnetlink.
-	for _, none := range []error{unix.EINVAL, unix.ENOENT, unix.EOPNOTSUPP, unix.EPROTONOSUPPORT} {
-		if errors.Is(err, none) {
-			return false, nil
-		}
+	if noNFTables(err) {
+		return false, nil
 	}
 	if err != nil {
 		return false, fmt.Errorf("iptables: look for the base firewall of Qubes: %w", err)

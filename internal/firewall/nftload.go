@@ -231,14 +231,22 @@ func (b *nftBackend) clearingText(ctx context.Context) (string, error) {
 func (b *nftBackend) runNFT(ctx context.Context, text string, options ...string) error {
 	ctx, cancel := context.WithTimeout(ctx, b.patience)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, b.program, append(options, "-f", "-")...)
-	cmd.Stdin = strings.NewReader(text)
-	cmd.WaitDelay = time.Second
-	if out, err := cmd.CombinedOutput(); err != nil {
-		// A program that was killed says nothing of why; the context does.
-		return fmt.Errorf("%s -f -: %w: %s", b.program, cmp.Or(ctx.Err(), err), strings.TrimSpace(string(out)))
+	if out, err := runWith(ctx, text, b.program, append(options, "-f", "-")...); err != nil {
+		return fmt.Errorf("%s -f -: %w: %s", b.program, err, out)
 	}
 	return nil
+}
+
+// runWith runs a program with the text as its standard input and returns all that it prints.
+func runWith(ctx context.Context, text, program string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, program, args...)
+	cmd.Stdin = strings.NewReader(text)
+	cmd.WaitDelay = time.Second
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		err = cmp.Or(ctx.Err(), err) // a program that was killed says nothing of why; the context does
+	}
+	return strings.TrimSpace(string(out)), err
 }
 
 // brokenSealsText breaks the seals of the rules before, in nft's language.

@@ -96,6 +96,7 @@ func (v *NetVM) netvmdConfig() string {
 		store = "qubesdb"
 	}
 	return fmt.Sprintf(`runtime_dir = %q
+state_dir = %q
 
 [dns]
 virtual = [%s]
@@ -117,6 +118,6 @@ try_restart_units = []
 try_reload_units = []
 
 %s
-`, netvmdDir+"/run", strings.Join(virtual, ", "), backend, gateway, gateway6, store, xenStoreSocket, qubesDBSocket,
+`, netvmdDir+"/run", netvmdDir+"/state", strings.Join(virtual, ", "), backend, gateway, gateway6, store, xenStoreSocket, qubesDBSocket,
 		v.options.Config)
 }

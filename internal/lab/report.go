@@ -36,10 +36,7 @@ func (v *NetVM) Status(ctx context.Context) (status netvm.Status, err error) {
 // Await waits, by netvmd's signals, until what it says satisfies holds, and returns that. On a timeout the
 // last status comes with the error.
 func (v *NetVM) Await(ctx context.Context, holds func(netvm.Status) bool) (netvm.Status, error) {
-	w, err := v.Watch(ctx)
-	if err != nil {
-		return netvm.Status{}, err
-	}
+	w := v.Watch(ctx)
 	defer w.Close()
 	return w.Await(ctx, holds)
 }
@@ -64,45 +61,32 @@ func LeadsTo(wanted ...netip.Addr) func(netvm.Status) bool {
 	}
 }
 
-// Watch follows what netvmd says from the moment that it is made.
+// Watch follows what netvmd says from the moment that it is made, over its restarts.
 type Watch struct {
-	client   *dbus.Client
-	cancel   context.CancelFunc
-	statuses <-chan netvm.Status
+	cancel context.CancelFunc
+	events <-chan dbus.Event
 }
 
 // Watch starts to follow netvmd. Close it.
-func (v *NetVM) Watch(ctx context.Context) (*Watch, error) {
-	client, err := dbus.Connect(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("netvm: %w", err)
-	}
+func (v *NetVM) Watch(ctx context.Context) *Watch {
 	ctx, cancel := context.WithCancel(ctx)
-	statuses, err := client.Watch(ctx)
-	if err != nil {
-		cancel()
-		return nil, errors.Join(fmt.Errorf("netvm: %w", err), client.Close())
-	}
-	return &Watch{client, cancel, statuses}, nil
+	return &Watch{cancel, dbus.Watch(ctx)}
 }
 
 // Close ends the watch.
-func (w *Watch) Close() {
-	w.cancel()
-	_ = w.client.Close() // nothing that was sent is awaited
-}
+func (w *Watch) Close() { w.cancel() }
 
 // Await waits until a status that was not awaited before satisfies holds; the first is that of the moment
 // when the watch began.
 func (w *Watch) Await(ctx context.Context, holds func(netvm.Status) bool) (last netvm.Status, err error) {
 	for {
 		select {
-		case s, open := <-w.statuses:
+		case e, open := <-w.events:
 			if !open {
-				return last, errors.New("netvm: the bus is gone")
+				return last, errors.New("netvm: the watch was closed")
 			}
-			if last = s; holds(s) {
-				return s, nil
+			if last = e.Status; e.Running && holds(last) {
+				return last, nil
 			}
 		case <-ctx.Done():
 			return last, fmt.Errorf("netvmd: waited in vain: %w; its targets are %v", ctx.Err(), last.DNSTargets)

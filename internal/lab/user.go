@@ -21,8 +21,12 @@ type User struct {
 	UID, GID uint32
 }
 
-// Nobody has no rights at all. Its numbers are those of every distribution (the kernel's overflowuid).
-var Nobody = User{"nobody", 65534, 65534}
+// Somebody with all rights, and somebody without any. The latter's numbers are the same in every distribution (the
+// kernel's overflowuid).
+var (
+	RootUser = User{"root", 0, 0}
+	Nobody   = User{"nobody", 65534, 65534}
+)
 
 // CommandAs prepares a program to be run in the netvm by a user, with the lab's bus as its system bus and nothing else of
 // this program's environment.
@@ -69,7 +73,7 @@ func dialAs(u User) (socket net.Conn, err error) {
 		return nil, fmt.Errorf("netvm: be %s: %w", u.Name, err)
 	}
 	socket, err = net.Dial("unix", busSocket)
-	if back := effective(User{}); back != nil {
+	if back := effective(RootUser); back != nil {
 		// The thread stays locked, so it ends with this goroutine instead of doing other work without rights.
 		return nil, errors.Join(fmt.Errorf("netvm: be root again: %w", back), err)
 	}

@@ -30,7 +30,8 @@ type Follower struct {
 	options Options
 	log     *slog.Logger
 	changed chan struct{}
-	pause   time.Duration // the first one
+	asks    chan chan<- error // see Refresh; each takes one error
+	pause   time.Duration     // the first one
 
 	mu       sync.Mutex
 	settings Settings
@@ -43,7 +44,7 @@ func NewFollower(o Options, log *slog.Logger) *Follower {
 	if log == nil {
 		log = slog.Default()
 	}
-	return &Follower{options: o, log: log, changed: make(chan struct{}, 1), pause: firstPause}
+	return &Follower{options: o, log: log, changed: make(chan struct{}, 1), asks: make(chan chan<- error), pause: firstPause}
 }
 
 // Changed has a token when Take returns something else than before. The first comes soon in every case: after the
@@ -58,45 +59,67 @@ func (f *Follower) Take() (Settings, []string) {
 	return f.settings, f.problems
 }
 
+// Refresh has the store read again, and returns when Take has what it says; a token follows only if that is different. A
+// store that has gone away is an error until it is back.
+func (f *Follower) Refresh(ctx context.Context) error {
+	done := make(chan error, 1)
+	select {
+	case f.asks <- done:
+	case <-ctx.Done():
+		return fmt.Errorf("the store does not answer: %w", ctx.Err())
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("the store does not answer: %w", ctx.Err())
+	}
+}
+
 // Run follows until ctx ends, and returns nil then. Trouble with the store is a problem that Take returns, and is
 // overcome.
 func (f *Follower) Run(ctx context.Context) error {
 	options, left, pause := f.options, looks, f.pause
 	for {
+		var away error // why there is no connection now; nil = there is nothing to connect to
 		began := time.Now()
 		s, err := open(ctx, options)
 		switch {
 		case ctx.Err() != nil:
 			return nil
 		case err != nil:
-			f.lost(err)
+			away = f.lost(err)
 		case s.Kind() == None && options.Kind == Auto && left > 0:
 			left--
-			f.read(ctx, s)
+			away = f.read(ctx, s)
 		default:
 			options.Kind = s.Kind() // Auto has settled
 			f.log.Info("the netvm's settings come from here", "store", options.Kind)
-			f.lost(f.follow(ctx, s))
+			away = f.lost(f.follow(ctx, s))
 		}
 		if time.Since(began) > steady {
 			pause = f.pause
 		}
-		if !wait(ctx, pause) {
+		if !f.wait(ctx, pause, away) {
 			return nil
 		}
 		pause = min(2*pause, lastPause)
 	}
 }
 
-// wait returns false when ctx ends first.
-func wait(ctx context.Context, pause time.Duration) bool {
+// wait returns false when ctx ends first. Who asks meanwhile is told why there is no connection.
+func (f *Follower) wait(ctx context.Context, pause time.Duration, away error) bool {
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
+	for {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-timer.C:
+			return true
+		case done := <-f.asks:
+			done <- away
+		}
 	}
 }
 
@@ -112,20 +135,24 @@ func (f *Follower) follow(ctx context.Context, s *Store) error {
 	if err != nil {
 		return err
 	}
+	f.read(ctx, s)
 	for {
-		f.read(ctx, s)
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-s.source.Done():
 			return s.source.Err()
 		case <-dirty:
+			f.read(ctx, s)
+		case done := <-f.asks:
+			done <- f.read(ctx, s)
 		}
 	}
 }
 
-// read takes the settings as they are now. An end of the connection is left to follow.
-func (f *Follower) read(ctx context.Context, s *Store) {
+// read takes the settings as they are now; what is wrong with them is a problem, and no error. An end of the connection
+// is left to follow.
+func (f *Follower) read(ctx context.Context, s *Store) error {
 	settings, err := s.Settings(ctx)
 	var faults ValueErrors
 	switch {
@@ -133,14 +160,20 @@ func (f *Follower) read(ctx context.Context, s *Store) {
 		f.put(settings)
 	case errors.As(err, &faults):
 		f.keep(faults)
+	default:
+		return fmt.Errorf("read the store again: %w", err)
 	}
+	return nil
 }
 
-// lost says that the store is not there; nil is the end of ctx.
-func (f *Follower) lost(err error) {
-	if err != nil {
-		f.keep(ValueErrors{fmt.Errorf("the store cannot be followed: %w", err)})
+// lost says that the store is not there, and gives that as an error; nil is the end of ctx.
+func (f *Follower) lost(err error) error {
+	if err == nil {
+		return nil
 	}
+	err = fmt.Errorf("the store cannot be followed: %w", err)
+	f.keep(ValueErrors{err})
+	return err
 }
 
 // put makes settings the good ones.

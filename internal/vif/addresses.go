@@ -23,9 +23,10 @@ type OwnAddresses struct {
 	log     *slog.Logger
 	changed chan struct{}
 
-	mu    sync.Mutex
-	addrs []netip.Addr
-	read  bool // was dumped once
+	dumping sync.Mutex // so that of two dumps the newer one counts
+	mu      sync.Mutex
+	addrs   []netip.Addr
+	read    bool // was dumped once
 }
 
 // NewOwnAddresses returns one that follows nothing until Run; a nil log logs to slog.Default.
@@ -46,6 +47,10 @@ func (o *OwnAddresses) Take() []netip.Addr {
 	defer o.mu.Unlock()
 	return o.addrs
 }
+
+// Refresh reads the addresses again; a token follows only if they are others. The kernel answers at once, so it does not
+// wait for ctx.
+func (o *OwnAddresses) Refresh(context.Context) error { return o.dump() }
 
 // Run follows until ctx ends, and returns nil then. Trouble with rtnetlink is logged and overcome.
 func (o *OwnAddresses) Run(ctx context.Context) error {
@@ -100,6 +105,8 @@ func drain[T any](updates <-chan T) {
 
 // dump reads all addresses and gives a token if the set is another one.
 func (o *OwnAddresses) dump() error {
+	o.dumping.Lock()
+	defer o.dumping.Unlock()
 	addrs, err := listAddresses()
 	if err != nil {
 		return err

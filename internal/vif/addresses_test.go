@@ -156,3 +156,22 @@ func TestABurstOfChangesEndsInTheRightSet(t *testing.T) {
 	}
 	until(t, o, want...)
 }
+
+func TestRefreshReturnsWhenTheAddressesCanBeTaken(t *testing.T) {
+	o := NewOwnAddresses(nil) // which follows nothing yet
+	if err := o.Refresh(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-o.Changed():
+	default:
+		t.Fatal("the first addresses are no token")
+	}
+	before := o.Take()
+	if err := o.Refresh(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if len(o.Changed()) != 0 || !slices.Equal(o.Take(), before) {
+		t.Errorf("the same addresses again are news: %v, %v", before, o.Take())
+	}
+}

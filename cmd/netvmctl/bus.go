@@ -1,0 +1,55 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"netvmd/dbus"
+	"netvmd/internal/netvm"
+)
+
+// polkitAction is the annotation of a command that names what polkit must allow.
+const polkitAction = "polkit-action"
+
+// The actions, as packaging/polkit has them.
+const (
+	actionRefresh  = "org.qubes_os.NetVM1.refresh"
+	actionOverride = "org.qubes_os.NetVM1.override"
+)
+
+// withClient connects to netvmd for one piece of work.
+func withClient(cmd *cobra.Command, f func(ctx context.Context, client *dbus.Client) error) error {
+	client, err := dbus.Connect(cmd.Context())
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
+		return fmt.Errorf("%w (%w)", dbus.ErrNotRunning, err)
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { _ = client.Close() }() // all answers are here
+	return f(cmd.Context(), client)
+}
+
+// statusCommand is a command that shows something of the status.
+func statusCommand(g *globals, use, short, long string, text func(*cobra.Command, netvm.Status) string, json func(netvm.Status) any) *cobra.Command {
+	return &cobra.Command{
+		Use: use, Short: short, Long: long, Args: cobra.NoArgs, ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: work(func(cmd *cobra.Command) error {
+			return withClient(cmd, func(ctx context.Context, client *dbus.Client) error {
+				status, err := client.Status(ctx)
+				if err != nil {
+					return err
+				}
+				if g.json {
+					return writeJSON(cmd, json(status))
+				}
+				return write(cmd, text(cmd, status))
+			})
+		}),
+	}
+}

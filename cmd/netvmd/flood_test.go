@@ -1,0 +1,170 @@
+package main
+
+import (
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	godbus "github.com/godbus/dbus/v5"
+
+	"netvmd/dbus"
+	"netvmd/internal/lab"
+	"netvmd/internal/netvm"
+)
+
+const (
+	floodRate        = 1000 // calls a second
+	floodConnections = 50
+	// floodChanges is how many times the resolvers change with and without a flood.
+	floodChanges = 10
+	// changeWithin is how soon a change must be in the kernel while a flood goes on, on a machine that is as busy as can
+	// be. That it is some milliseconds is the benchmark's business.
+	changeWithin = time.Second
+	// calmWithin is how soon after a flood the memory must be back: the Go runtime gives it back in steps.
+	calmWithin = 20 * time.Second
+	// floodLeaves is how much more memory netvmd may hold after a flood than before, in bytes.
+	floodLeaves = 4 << 20
+)
+
+// plainNetvmd builds netvmd as it is installed: the race detector's memory says nothing about that of the program.
+func plainNetvmd(t *testing.T) string {
+	t.Helper()
+	build := exec.Command("go", "build", "-trimpath", "-o", filepath.Join(t.TempDir(), "netvmd"), ".")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build netvmd: %v\n%s", err, out)
+	}
+	return build.Args[4]
+}
+
+func TestAFloodFromAUserWithoutRightsHarmsNobody(t *testing.T) {
+	s := open(t, lab.Options{Netvmd: plainNetvmd(t), LogLevel: "info"})
+	s.start()
+	s.nmcli("connection", "up", "home-static")
+	s.leads(s.Home.Resolvers[0], s.Home.Resolvers[1])
+	s.flood() // which leaves behind what the second one may use again
+	before := s.resident()
+	quiet := s.changes()
+	flooded := s.flood()
+	t.Logf("signal to kernel: %s without and %s with a flood", quiet, flooded)
+	if worst := slices.Max(flooded); worst > changeWithin {
+		t.Errorf("a change took %s", worst)
+	}
+	s.awaitCalm(before)
+	status, err := s.NetVM.Status(s.ctx)
+	s.must(err)
+	if len(status.DNSOverrides) > 0 || status.State != netvm.Online {
+		t.Errorf("afterwards: %+v", status)
+	}
+}
+
+// changes lets the resolvers change some times, and returns how long each took from the signal to the kernel.
+func (s *scene) changes() []time.Duration {
+	s.t.Helper()
+	watch := s.NetVM.Watch(s.ctx)
+	defer watch.Close()
+	h := s.Home.Resolvers
+	var times []time.Duration
+	for n := range floodChanges {
+		next := []netip.Addr{h[n%3], h[(n+1)%3]}
+		s.must(s.NetVM.SetResolvers(s.ctx, s.Home.Device, next...))
+		status, err := watch.Await(s.ctx, lab.LeadsTo(next...))
+		s.must(err)
+		s.reaches(next...)
+		times = append(times, status.ApplyTime)
+	}
+	return times
+}
+
+// flood lets users without rights do what they can while the resolvers change, and returns how long the changes took.
+func (s *scene) flood() []time.Duration {
+	s.t.Helper()
+	deaf, err := s.NetVM.Deaf(lab.Nobody)
+	s.must(err)
+	defer func() { _ = deaf.Close() }() // it waits for nothing
+	for range floodRate {
+		deaf.Object(dbus.Name, dbus.Path).GoWithContext(s.ctx, "org.freedesktop.DBus.Introspectable.Introspect", 0,
+			make(chan *godbus.Call, 1))
+	}
+	flood, err := s.NetVM.Flood(s.ctx, lab.Nobody, floodRate, floodConnections)
+	s.must(err)
+	s.monstrous()
+	times := s.changes()
+	tally, err := flood.Stop()
+	s.must(err)
+	s.t.Logf("%+v", tally)
+	if tally.Lost > 0 || tally.Answered == 0 {
+		s.t.Errorf("of %d calls %d were answered with what was asked for, %d never", tally.Called, tally.Answered, tally.Lost)
+	}
+	for name := range tally.Errors {
+		if !strings.HasPrefix(name, "org.qubes_os.NetVM1.Error.") && !strings.HasPrefix(name, "org.freedesktop.DBus.Error.") {
+			s.t.Errorf("a call failed: %s", name)
+		}
+	}
+	return times
+}
+
+// monstrous makes calls that are too large, too deep or of other types. Each gets an answer, and that is an error.
+func (s *scene) monstrous() {
+	s.t.Helper()
+	conn, err := s.NetVM.BusAs(lab.Nobody)
+	s.must(err)
+	defer func() { _ = conn.Close() }() // every call was answered
+	million := make([]string, 1_000_000)
+	for i := range million {
+		million[i] = "192.0.2.55"
+	}
+	deep := godbus.MakeVariant("deep")
+	for range 30 { // D-Bus allows 32 containers in each other
+		deep = godbus.MakeVariant(deep)
+	}
+	const properties = "org.freedesktop.DBus.Properties."
+	for what, call := range map[string]struct {
+		method string
+		args   []any
+	}{
+		"a million servers":           {dbus.Interface + ".SetDnsOverride", []any{million, false}},
+		"a million names":             {properties + "Get", []any{million}},
+		"a name of 16 MiB":            {properties + "Get", []any{dbus.Interface, strings.Repeat("x", 16<<20)}},
+		"variants in variants":        {properties + "Set", []any{dbus.Interface, "State", deep}},
+		"a variant where a list is":   {dbus.Interface + ".SetDnsOverride", []any{deep, false}},
+		"arguments where none are":    {dbus.Interface + ".Refresh", []any{million}},
+		"bytes instead of strings":    {dbus.Interface + ".SetDnsOverride", []any{make([]byte, 1<<20), true}},
+		"no arguments where some are": {dbus.Interface + ".SetDnsOverride", nil},
+	} {
+		err := conn.Object(dbus.Name, dbus.Path).CallWithContext(s.ctx, call.method, 0, call.args...).Err
+		if busError(err) == "" {
+			s.t.Errorf("%s: %v, want an error of the bus", what, err)
+		}
+	}
+}
+
+// resident is netvmd's memory, in bytes.
+func (s *scene) resident() uint64 {
+	s.t.Helper()
+	usage, err := s.NetVM.Netvmd().Usage()
+	s.must(err)
+	return usage.Resident
+}
+
+// awaitCalm waits until netvmd holds no more memory than before, but for floodLeaves.
+func (s *scene) awaitCalm(before uint64) {
+	s.t.Helper()
+	look := time.NewTicker(100 * time.Millisecond)
+	defer look.Stop()
+	began := time.Now()
+	for now := s.resident(); now > before+floodLeaves; now = s.resident() {
+		if time.Since(began) > calmWithin {
+			s.t.Errorf("%.1f MiB before the flood, %.1f MiB after it", float64(before)/(1<<20), float64(now)/(1<<20))
+			return
+		}
+		<-look.C
+	}
+	s.t.Logf("memory: %.1f MiB before the flood, %.1f MiB %s after it", float64(before)/(1<<20), float64(s.resident())/(1<<20),
+		time.Since(began).Round(time.Millisecond))
+}

@@ -1,0 +1,170 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os/exec"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	godbus "github.com/godbus/dbus/v5"
+
+	"netvmd/dbus"
+	"netvmd/internal/lab"
+)
+
+// exitNotAllowed is netvmctl's exit code for who may not do that.
+const exitNotAllowed = 4
+
+// busError is the name of the error that a call was answered with; "" = it was none.
+func busError(err error) string {
+	var e godbus.Error
+	if errors.As(err, &e) {
+		return e.Name
+	}
+	return ""
+}
+
+// asker is a connection to the bus that belongs to a user and ends with the test.
+func (s *scene) asker(u lab.User) *godbus.Conn {
+	s.t.Helper()
+	conn, err := s.NetVM.BusAs(u)
+	s.must(err)
+	s.t.Cleanup(func() { _ = conn.Close() }) // every call was answered
+	return conn
+}
+
+// calls are those that change something; each may be made again.
+var calls = map[string][]any{
+	"Refresh": nil, "SetDnsOverride": {[]string{"192.0.2.55"}, false}, "ClearDnsOverride": nil,
+}
+
+// call calls a method of netvmd's.
+func call(ctx context.Context, conn *godbus.Conn, method string) error {
+	return conn.Object(dbus.Name, dbus.Path).CallWithContext(ctx, dbus.Interface+"."+method, 0, calls[method]...).Err
+}
+
+// commands are the same on the command line, but for the override, which is of the lasting kind: the other one holds.
+var commands = [][]string{{"dns", "refresh"}, {"dns", "set", "--persistent", "192.0.2.55"}, {"dns", "clear"}}
+
+// mayChange checks that a user may do all that changes something, or nothing of it.
+func (s *scene) mayChange(u lab.User, allowed bool) {
+	s.t.Helper()
+	conn, want := s.asker(u), dbus.Interface+".Error.AccessDenied"
+	if allowed {
+		want = ""
+	}
+	for _, method := range []string{"Refresh", "SetDnsOverride", "ClearDnsOverride"} {
+		if err := call(s.ctx, conn, method); busError(err) != want || (err == nil) != allowed {
+			s.t.Errorf("%s as %s: %v; want %q", method, u.Name, err, want)
+		}
+	}
+	for _, args := range commands {
+		out, code := s.ctl(u, args...)
+		if code != map[bool]int{false: exitNotAllowed}[allowed] {
+			s.t.Errorf("netvmctl %q as %s: exit code %d; it says %s", args, u.Name, code, out)
+		}
+	}
+}
+
+// ctl runs netvmctl as a user, and returns all that it printed and its exit code.
+func (s *scene) ctl(u lab.User, args ...string) (string, int) {
+	s.t.Helper()
+	cmd := s.NetVM.CommandAs(s.ctx, u, netvmctl, args...)
+	var out strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, &out
+	s.must(s.NetVM.Start(cmd))
+	err := cmd.Wait()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		s.t.Fatal(err)
+	}
+	return out.String(), cmd.ProcessState.ExitCode()
+}
+
+// Who may change AppVM DNS, while polkit comes, goes and hangs: every step begins where the one before ended.
+func TestWhoMayChangeAppVMDNS(t *testing.T) {
+	s := open(t, lab.Options{})
+	h := s.Home.Resolvers
+	s.start()
+	s.nmcli("connection", "up", "home")
+	s.leads(h[0], h[1])
+	step := func(name string, f func(s *scene)) {
+		t.Run(name, func(t *testing.T) { f(s.with(t)) })
+	}
+	unchanged := func(s *scene) {
+		s.t.Helper()
+		if status := s.leads(h[0], h[1]); len(status.DNSOverrides) > 0 {
+			s.t.Errorf("overrides %+v", status.DNSOverrides)
+		}
+	}
+	step("without polkit root alone", func(s *scene) {
+		s.mayChange(lab.Nobody, false)
+		unchanged(s)
+		s.mayChange(lab.RootUser, true)
+	})
+	step("with polkit and a rule that user too", func(s *scene) {
+		s.must(s.NetVM.StartPolkit(s.ctx, lab.AllowUser(lab.Nobody)))
+		s.mayChange(lab.Nobody, true)
+		conn, err := s.NetVM.BusAs(lab.Nobody)
+		s.must(err)
+		s.must(call(s.ctx, conn, "SetDnsOverride"))
+		if status := s.leads(h[2], h[2]); status.DNSSource != "override" {
+			s.t.Errorf("the source is %s: %s", status.DNSSource, status.DNSReason)
+		}
+		s.must(conn.Close()) // who leaves takes the override along
+		unchanged(s)
+	})
+	step("with polkit and no rule for that user root alone", func(s *scene) {
+		s.must(s.NetVM.StopPolkit(s.ctx))
+		s.must(s.NetVM.StartPolkit(s.ctx, lab.AllowUser(lab.User{Name: "daemon"})))
+		s.mayChange(lab.Nobody, false)
+		s.mayChange(lab.RootUser, true)
+	})
+	step("a polkit that hangs holds up nobody but who needs it", hangingPolkit)
+	step("after polkit has gone root alone", func(s *scene) {
+		s.must(s.NetVM.StopPolkit(s.ctx))
+		s.mayChange(lab.Nobody, false)
+		s.mayChange(lab.RootUser, true)
+	})
+}
+
+const (
+	// promptly is how soon what polkit has no part in is done while polkit hangs. It takes milliseconds.
+	promptly = 2 * time.Second
+	// polkitGivenUp is how soon at the latest a caller is answered whom only polkit could allow something: long enough for
+	// a person to type a password.
+	polkitGivenUp = 40 * time.Second
+)
+
+// hangingPolkit stops polkitd in the middle of its work.
+func hangingPolkit(s *scene) {
+	h := s.Home.Resolvers
+	s.must(s.NetVM.Polkit().Signal(syscall.SIGSTOP))
+	began, refused := time.Now(), make(chan error, 1)
+	user := s.asker(lab.Nobody)
+	ctx, cancel := context.WithTimeout(s.ctx, polkitGivenUp)
+	defer cancel()
+	go func() { refused <- call(ctx, user, "Refresh") }()
+
+	soon, cancelSoon := context.WithTimeout(s.ctx, promptly)
+	defer cancelSoon()
+	s.must(user.Object(dbus.Name, dbus.Path).CallWithContext(soon, dbus.Interface+".GetStatistics", 0).Err)
+	s.must(call(soon, s.asker(lab.RootUser), "Refresh"))
+	s.must(s.NetVM.SetResolvers(soon, s.Home.Device, h[1]))
+	_, err := s.NetVM.AwaitTargets(soon, h[1], h[1])
+	s.must(err)
+	s.reaches(h[1], h[1])
+	select {
+	case err := <-refused:
+		if name := busError(err); !slices.Contains([]string{dbus.Interface + ".Error.AccessDenied", dbus.Interface + ".Error.Timeout"}, name) {
+			s.t.Errorf("who waited for polkit: %v", err)
+		}
+		s.t.Logf("given up after %s", time.Since(began).Round(time.Millisecond))
+	case <-s.ctx.Done():
+		s.t.Error("who waits for polkit waits for ever")
+	}
+}

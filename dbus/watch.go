@@ -1,0 +1,162 @@
+package dbus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+
+	godbus "github.com/godbus/dbus/v5"
+
+	"netvmd/internal/netvm"
+	"netvmd/internal/systembus"
+)
+
+// Event is what Watch tells.
+type Event struct {
+	Running bool         // somebody owns org.qubes_os.NetVM1
+	Status  netvm.Status // without Statistics; while netvmd is not running, empty
+}
+
+// errBusGone says that a connection has ended.
+var errBusGone = errors.New("the system bus went away")
+
+// Watch tells the status now and after every change until ctx ends; then it closes the channel. Restarts of netvmd and of
+// the bus are told as Running false, and true again. A reader that is slow gets the newest status, not all of them. A
+// status that makes no sense, as of a netvmd of another version, is empty but for a problem that says so.
+func Watch(ctx context.Context) <-chan Event {
+	told := make(chan Event, 1)
+	w := watcher{told: told}
+	go func() {
+		defer close(told)
+		systembus.Persist(ctx, slog.New(slog.NewTextHandler(io.Discard, nil)), func(ctx context.Context) (bool, error) {
+			connected, err := w.session(ctx)
+			w.tell(Event{})
+			return connected, err
+		})
+	}()
+	return told
+}
+
+// watcher is the state of one Watch.
+type watcher struct {
+	told chan Event // capacity 1: the newest event that was not received yet
+	last bool       // whether the last event said Running
+	any  bool       // whether there was an event
+}
+
+// tell replaces what was not received yet. Not running is told once.
+func (w *watcher) tell(e Event) {
+	if w.any && !w.last && !e.Running {
+		return
+	}
+	w.any, w.last = true, e.Running
+	select {
+	case <-w.told:
+	default:
+	}
+	w.told <- e // nobody else sends
+}
+
+// session follows netvmd over one connection.
+func (w *watcher) session(ctx context.Context) (connected bool, err error) {
+	c, err := Connect(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer func() { _ = c.Close() }() // nothing that was sent is awaited
+	signals, owner, err := c.follow(ctx, []godbus.MatchOption{
+		godbus.WithMatchSender(Name), godbus.WithMatchObjectPath(Path), godbus.WithMatchInterface(properties),
+		godbus.WithMatchMember(propertiesChanged),
+	})
+	if err != nil {
+		return false, err
+	}
+	for {
+		if err := w.look(ctx, c, owner != ""); err != nil {
+			return true, err
+		}
+		for different := false; !different; {
+			select {
+			case <-ctx.Done():
+				return true, nil
+			case sig, ok := <-signals:
+				if !ok {
+					return true, errBusGone
+				}
+				different = moved(sig, &owner)
+			}
+		}
+	}
+}
+
+// look reads the status, once for all the signals that came before.
+func (w *watcher) look(ctx context.Context, c *Client, owned bool) error {
+	if !owned {
+		w.tell(Event{})
+		return nil
+	}
+	status, err := c.Status(ctx)
+	switch {
+	case err == nil:
+		w.tell(Event{Running: true, Status: status})
+	case errors.Is(err, ErrNotRunning): // its leaving is on the way
+		w.tell(Event{})
+	case c.conn.Context().Err() != nil:
+		return err
+	default:
+		w.tell(Event{Running: true, Status: netvm.Status{Problems: []string{fmt.Sprintf("netvmd's status cannot be read: %v", err)}}})
+	}
+	return nil
+}
+
+// follow subscribes to the owner of our name, and to what else is asked for, and gives the owner; "" is nobody.
+func (c *Client) follow(ctx context.Context, rules ...[]godbus.MatchOption) (<-chan *godbus.Signal, string, error) {
+	ctx, cancel := context.WithTimeout(ctx, callDeadline)
+	defer cancel()
+	signals := make(chan *godbus.Signal, 64)
+	c.conn.Signal(signals)
+	for _, rule := range append(rules, ownerRule(Name)) {
+		if err := c.conn.AddMatchSignalContext(ctx, rule...); err != nil {
+			return nil, "", fmt.Errorf("subscribe to %s: %w", Name, err)
+		}
+	}
+	var owner string
+	err := c.conn.BusObject().CallWithContext(ctx, busName+".GetNameOwner", 0, Name).Store(&owner)
+	var refused godbus.Error
+	if errors.As(err, &refused) && refused.Name == busNameHasNoOwner {
+		err = nil
+	}
+	if err != nil {
+		return nil, "", fmt.Errorf("ask who owns %s: %w", Name, err)
+	}
+	return signals, owner, nil
+}
+
+// ownerRule matches what the bus says about the owner of one name.
+func ownerRule(name string) []godbus.MatchOption {
+	return []godbus.MatchOption{
+		godbus.WithMatchSender(busName), godbus.WithMatchObjectPath("/org/freedesktop/DBus"), godbus.WithMatchInterface(busName),
+		godbus.WithMatchMember("NameOwnerChanged"), godbus.WithMatchArg(0, name),
+	}
+}
+
+// ownerOf reads NameOwnerChanged about a name. Anybody may address a signal to us, so the sender is checked.
+func ownerOf(sig *godbus.Signal) (name, owner string, is bool) {
+	if sig.Sender != busName || sig.Name != busName+".NameOwnerChanged" || len(sig.Body) != 3 {
+		return "", "", false
+	}
+	name, is = sig.Body[0].(string)
+	owner, isOwner := sig.Body[2].(string)
+	return name, owner, is && isOwner
+}
+
+// moved tells whether a signal says that netvmd is another, or another than before.
+func moved(sig *godbus.Signal, owner *string) bool {
+	if name, now, is := ownerOf(sig); is && name == Name {
+		*owner = now
+		return true
+	}
+	return *owner != "" && sig.Sender == *owner && sig.Path == Path
+}

@@ -1,0 +1,56 @@
+package report
+
+import (
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// longestName bounds what is shown of a name from outside, in characters. An SSID has at most 32 bytes; NetworkManager bounds
+// the names of connections not at all.
+const longestName = 48
+
+// Harmless writes the characters that a terminal would obey instead of show (C0 and C1 controls, marks of direction, other
+// formats that have no shape) and bytes that are no UTF-8 as Go's escapes, such as \x1b. What is harmless stays.
+func Harmless(s string) string {
+	clean := true
+	for _, r := range s {
+		clean = clean && shown(r)
+	}
+	if clean {
+		return s
+	}
+	var b strings.Builder
+	for len(s) > 0 {
+		r, size := utf8.DecodeRuneInString(s)
+		if shown(r) {
+			b.WriteString(s[:size])
+		} else {
+			quoted := strconv.Quote(s[:size])
+			b.WriteString(quoted[1 : len(quoted)-1])
+		}
+		s = s[size:]
+	}
+	return b.String()
+}
+
+// shown tells whether a terminal shows the character as what it is.
+func shown(r rune) bool { return r != utf8.RuneError && unicode.IsPrint(r) }
+
+// HarmlessLines is Harmless for a text whose line ends are meant.
+func HarmlessLines(s string) string {
+	lines := strings.Split(s, "\n")
+	for i, l := range lines {
+		lines[i] = Harmless(l)
+	}
+	return strings.Join(lines, "\n")
+}
+
+// quoted is a name from outside in quotation marks, so that nothing in it passes for words of ours.
+func quoted(name string) string {
+	if utf8.RuneCountInString(name) > longestName {
+		name = string([]rune(name)[:longestName]) + "…"
+	}
+	return strconv.Quote(name)
+}

@@ -1,0 +1,59 @@
+package report
+
+import (
+	"fmt"
+	"strconv"
+
+	"netvmd/internal/netvm"
+)
+
+// Statistics is what netvmd and the kernel counted.
+func Statistics(screen Screen, s netvm.Statistics, t netvm.Tally) string {
+	p := &page{screen: screen}
+	p.section("Targets", append([]line{
+		say("%s in the kernel since netvmd started", count(int(s.Applies), "change")),
+		say("%s answered together with an earlier one", count(int(s.Coalesced), "signal")),
+		say("%s by others undone", count(int(s.Restored), "change")),
+	}, latency(s.Latency))...)
+	p.section("Stopped", stopped(t)...)
+	p.section("Traffic", passed(t.Traffic)...)
+	p.section("Rules", counters(t.Counters)...)
+	return p.String()
+}
+
+func latency(l netvm.Latency) line {
+	if l.Count == 0 {
+		return say("no change was measured yet")
+	}
+	return say("from the signal to the kernel: median %s, p90 %s, p99 %s, max %s, of %d",
+		took(l.P50), took(l.P90), took(l.P99), took(l.Max), l.Count)
+}
+
+func stopped(t netvm.Tally) []line {
+	return rows([][]string{
+		{strconv.FormatUint(t.Spoofed, 10), "packets under an address that the AppVM does not have"},
+		{strconv.FormatUint(t.Unserved, 10), "DNS queries without a resolver"},
+		{strconv.FormatUint(t.InputRejected, 10), "packets to the netvm itself"},
+		{strconv.FormatUint(t.ForwardRejected, 10), "packets to other AppVMs, or to where nothing is open"},
+	})
+}
+
+func passed(traffic []netvm.Traffic) []line {
+	var cells [][]string
+	for _, t := range traffic {
+		cells = append(cells, []string{t.Vif, "sent " + size(t.RxBytes), fmt.Sprintf("%d packets", t.RxPackets),
+			"received " + size(t.TxBytes), fmt.Sprintf("%d packets", t.TxPackets)})
+	}
+	return rows(cells)
+}
+
+// counters are those of the rules that met anything.
+func counters(all []netvm.Counter) []line {
+	var cells [][]string
+	for _, c := range all {
+		if c.Packets > 0 {
+			cells = append(cells, []string{c.Table, c.Name, fmt.Sprintf("%d packets", c.Packets), size(c.Bytes)})
+		}
+	}
+	return rows(cells)
+}

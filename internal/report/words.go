@@ -1,0 +1,151 @@
+package report
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+
+	"netvmd/internal/netvm"
+)
+
+// arrow leads from an address to where it is translated.
+const arrow = " → "
+
+// refused is what becomes of queries to an address without a resolver.
+const refused = "refused at once"
+
+// technologies are the words for NetworkManager's connection types (nm-settings, connection.type).
+var technologies = map[string]string{
+	"802-3-ethernet": "Ethernet", "802-11-wireless": "Wi-Fi", "gsm": "mobile", "cdma": "mobile", "bluetooth": "Bluetooth",
+	"pppoe": "DSL", "vpn": "VPN", "wireguard": "WireGuard", "tun": "tunnel",
+}
+
+func technology(u netvm.Uplink) string {
+	word := cmp.Or(technologies[u.Type], u.Type, "uplink")
+	if u.VPN && u.Type != "vpn" {
+		word += " VPN"
+	}
+	return word
+}
+
+// through names an uplink as people do: a Wi-Fi by its network, everything else by NetworkManager's connection.
+func through(u netvm.Uplink) string {
+	return technology(u) + " " + quoted(cmp.Or(u.SSID, u.ID, u.Interface))
+}
+
+// wayOut names the primary uplink and, beside it, a VPN or what the VPN runs over.
+func wayOut(uplinks []netvm.Uplink) string {
+	if len(uplinks) == 0 {
+		return ""
+	}
+	first := uplinks[0]
+	for _, u := range uplinks[1:] {
+		switch {
+		case first.VPN && !u.VPN:
+			return through(first) + " over " + through(u)
+		case !first.VPN && u.VPN:
+			return through(first) + " and " + through(u)
+		}
+	}
+	return through(first)
+}
+
+// led says where queries to an address go.
+func led(t netvm.Target) string {
+	if !t.Served() {
+		return refused
+	}
+	return t.Resolver.Addr.String()
+}
+
+// sources are the words for DnsSource.
+var sources = map[string]string{
+	"override": "an override", "config": "dns.servers in the configuration", "resolved": "systemd-resolved",
+	"resolv.conf": "resolv.conf", "networkmanager": "NetworkManager", "none": "nowhere",
+}
+
+func source(s string) string { return cmp.Or(sources[s], s, "nowhere") }
+
+// list joins addresses.
+func list[T fmt.Stringer](items []T) string {
+	words := make([]string, len(items))
+	for i, item := range items {
+		words[i] = item.String()
+	}
+	return strings.Join(words, ", ")
+}
+
+// address is an address, or what stands for none.
+func address(a netip.Addr, none string) string {
+	if !a.IsValid() {
+		return none
+	}
+	return a.String()
+}
+
+// count says how many there are of something that takes an s.
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// stamp says when something was: the time of today, or the day.
+func stamp(t, now time.Time) string {
+	if t.IsZero() {
+		return "unknown"
+	}
+	t, now = t.Local(), now.Local()
+	if t.Format(time.DateOnly) == now.Format(time.DateOnly) {
+		return t.Format(time.TimeOnly)
+	}
+	return t.Format("2006-01-02 15:04")
+}
+
+// moment is stamp and, within a day, how long ago that was.
+func moment(t, now time.Time) string {
+	ago := now.Sub(t)
+	if t.IsZero() || ago < 0 || ago >= 24*time.Hour {
+		return stamp(t, now)
+	}
+	return fmt.Sprintf("%s (%s ago)", stamp(t, now), roughly(ago))
+}
+
+func roughly(d time.Duration) string {
+	switch {
+	case d < time.Minute:
+		return fmt.Sprintf("%d s", int(d.Seconds()))
+	case d < time.Hour:
+		return fmt.Sprintf("%d min", int(d.Minutes()))
+	default:
+		return fmt.Sprintf("%d h", int(d.Hours()))
+	}
+}
+
+// took says how long something took, to two digits or so.
+func took(d time.Duration) string {
+	ms := float64(d) / float64(time.Millisecond)
+	switch {
+	case ms < 10:
+		return fmt.Sprintf("%.2f ms", ms)
+	case ms < 1000:
+		return fmt.Sprintf("%.0f ms", ms)
+	default:
+		return fmt.Sprintf("%.1f s", ms/1000)
+	}
+}
+
+// size says a number of bytes.
+func size(n uint64) string {
+	if n < 1024 {
+		return fmt.Sprintf("%d B", n)
+	}
+	value, unit := float64(n)/1024, 0
+	for value >= 1024 {
+		value, unit = value/1024, unit+1
+	}
+	return fmt.Sprintf("%.1f %ciB", value, "KMGTPE"[unit])
+}
