@@ -37,12 +37,11 @@ build: ## all programs into bin/
 	@mkdir -p $(BIN)
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/ $(addprefix ./cmd/,$(PROGRAMS))
 
-# A name that was broken at the end of a line could not be copied: no hyphens, and no stretched lines.
 man: build ## the manual pages into bin/man
 	go run ./packaging/man -bin $(BIN) -out $(BIN)/man/markdown -version $(VERSION)
 	@for page in $(PAGES); do \
 	  $(MD2MAN) -in $(BIN)/man/markdown/$$page.md -out $(BIN)/man/$$page && \
-	  sed -i '/^\.TH/a .nh\n.ad l' $(BIN)/man/$$page || exit 1; \
+	  sed -i -f packaging/man/copyable.sed $(BIN)/man/$$page || exit 1; \
 	done
 
 completions: build
@@ -83,6 +82,7 @@ install: man completions ## into DESTDIR
 	install -D -m 0644 packaging/dbus-1/org.qubes_os.NetVM1.conf $(DESTDIR)/usr/share/dbus-1/system.d/org.qubes_os.NetVM1.conf
 	install -D -m 0644 packaging/dbus-1/org.qubes_os.NetVM1.service $(DESTDIR)/usr/share/dbus-1/system-services/org.qubes_os.NetVM1.service
 	install -D -m 0644 dbus/org.qubes_os.NetVM1.xml $(DESTDIR)/usr/share/dbus-1/interfaces/org.qubes_os.NetVM1.xml
+	install -D -m 0644 -t $(DESTDIR)/usr/share/polkit-1/actions packaging/polkit/org.qubes_os.NetVM1.policy
 	install -D -m 0644 packaging/netvmd.toml $(DESTDIR)/etc/netvmd/netvmd.toml
 	install -D -m 0644 -t $(DESTDIR)/usr/share/man/man1 $(BIN)/man/*.1
 	install -D -m 0644 -t $(DESTDIR)/usr/share/man/man5 $(BIN)/man/*.5
@@ -90,7 +90,8 @@ install: man completions ## into DESTDIR
 	install -D -m 0644 -t $(DESTDIR)/usr/share/bash-completion/completions $(BIN)/completions/netvmctl
 	install -D -m 0644 -t $(DESTDIR)/usr/share/zsh/site-functions $(BIN)/completions/_netvmctl
 	install -D -m 0644 -t $(DESTDIR)/usr/share/fish/vendor_completions.d $(BIN)/completions/netvmctl.fish
-	install -D -m 0644 -t $(DESTDIR)/usr/share/doc/netvmd/examples packaging/examples/*
+	install -D -m 0644 -t $(DESTDIR)/usr/share/doc/netvmd/examples packaging/examples/wg0.conf
+	install -D -m 0755 -t $(DESTDIR)/usr/share/doc/netvmd/examples packaging/examples/openvpn-dns
 
 deps: ## install the programs that the lab and the tests run (apt or dnf, as root)
 	@packaging/deps.sh

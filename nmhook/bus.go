@@ -24,13 +24,8 @@ const (
 	propertiesChanged = busName + ".Properties.PropertiesChanged"
 )
 
-const (
-	// busTimeout bounds each call to the bus daemon itself, which answers without asking anyone.
-	busTimeout = 5 * time.Second
-	// backoffMin and backoffMax bound the pause before the next attempt to reach a bus that is away.
-	backoffMin = 100 * time.Millisecond
-	backoffMax = 5 * time.Second
-)
+// busTimeout bounds each call to the bus daemon itself, which answers without asking anyone.
+const busTimeout = 5 * time.Second
 
 // busFollower follows the sources on the system bus, over as many connections as it takes.
 type busFollower struct {
@@ -41,29 +36,13 @@ type busFollower struct {
 
 // run follows until ctx ends.
 func (f *busFollower) run(ctx context.Context) {
-	var socket *socketWatch // while the bus is away
-	defer func() { socket.close(f.log) }()
-	backoff := backoffMin
-	for ctx.Err() == nil {
+	systembus.Persist(ctx, f.log, func(ctx context.Context) (bool, error) {
 		connected, err := f.session(ctx)
-		if ctx.Err() != nil {
-			return
+		if ctx.Err() == nil {
+			f.away(err)
 		}
-		if connected {
-			backoff = backoffMin
-			socket.close(f.log)
-			socket = nil
-		}
-		f.away(err)
-		if socket == nil {
-			socket = watchBusSocket(f.log)
-		}
-		if socket.pause(ctx, backoff) {
-			backoff = backoffMin // it may not be listening yet
-		} else {
-			backoff = min(2*backoff, backoffMax)
-		}
-	}
+		return connected, err
+	})
 }
 
 // away says that what is known is the bus's last word.

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"netvmd/internal/filewatch"
 	"netvmd/internal/netvm"
 )
 
@@ -24,16 +25,16 @@ type fileFollower struct {
 	path    string
 	board   *board
 	log     *slog.Logger
-	watches *watches
+	watch   *filewatch.Watch
 	known   known
 }
 
 func newFileFollower(path string, b *board, log *slog.Logger) (*fileFollower, error) {
-	w, err := newWatches(path)
+	w, err := filewatch.New(path)
 	if err != nil {
 		return nil, err
 	}
-	return &fileFollower{path: path, board: b, log: log, watches: w}, nil
+	return &fileFollower{path: path, board: b, log: log, watch: w}, nil
 }
 
 // run reads the file, and again whenever something happened to it, until ctx ends.
@@ -41,7 +42,7 @@ func (f *fileFollower) run(ctx context.Context) error {
 	failed := make(chan error, 1)
 	go func() {
 		for {
-			if err := f.watches.wait(); err != nil {
+			if err := f.watch.Wait(); err != nil {
 				failed <- err
 				return
 			}
@@ -49,8 +50,8 @@ func (f *fileFollower) run(ctx context.Context) error {
 		}
 	}()
 	defer func() {
-		if err := f.watches.inbox.Close(); err != nil { // ends the goroutine's read
-			f.log.Debug("close inotify", "error", err)
+		if err := f.watch.Close(); err != nil { // ends the goroutine's read
+			f.log.Debug("stop watching", "error", err)
 		}
 	}()
 	f.board.mark(sourceResolvConf, pending{})
@@ -71,7 +72,7 @@ func (f *fileFollower) run(ctx context.Context) error {
 // read watches the chain as it is now, then reads: what changes later makes the file dirty again.
 func (f *fileFollower) read() error {
 	asked, _ := f.board.collect(sourceResolvConf)
-	if err := f.watches.arm(); err != nil {
+	if err := f.watch.Arm(); err != nil {
 		return err
 	}
 	rc, bad := readResolvConf(f.path)

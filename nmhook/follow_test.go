@@ -147,33 +147,6 @@ func TestADeletedResolvConfIsFollowedWhenItReturns(t *testing.T) {
 	}
 }
 
-func TestAFileThatIsBeingWrittenIsNotReadHalf(t *testing.T) {
-	folder := t.TempDir()
-	path := filepath.Join(folder, "resolv.conf")
-	w, err := newWatches(path)
-	must(t, err)
-	defer w.inbox.Close()
-	must(t, w.arm())
-	concerned := func() bool {
-		buf := make([]byte, inotifyBuffer)
-		n, err := w.inbox.Read(buf)
-		must(t, err)
-		return w.concerns(buf[:n])
-	}
-	file, err := os.Create(path)
-	must(t, err)
-	_, err = file.WriteString("nameserver 192.0.2.1\n")
-	must(t, err)
-	writeFile(t, filepath.Join(folder, "neighbour"), "x")
-	if concerned() {
-		t.Error("a file whose writer has it open, and a neighbour, are reason enough to read")
-	}
-	must(t, file.Close())
-	if !concerned() {
-		t.Error("a file that was closed after writing is no reason to read")
-	}
-}
-
 func TestABadResolvConfKeepsTheLastGoodOneAndSaysSo(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "resolv.conf")
 	tests := map[string]struct {

@@ -1,10 +1,8 @@
 package nmhook
 
 import (
-	"context"
 	"fmt"
 	"net/netip"
-	"os"
 	"testing"
 	"time"
 
@@ -225,45 +223,6 @@ func TestTheBusDiesAndComesBack(t *testing.T) {
 	w.until("the new bus's word", func(v netvm.View) bool {
 		return uplinkIs("192.0.2.2")(v) && v.NetworkManager.Running && !v.Resolved.Running && len(v.Faults) == 0
 	})
-}
-
-func TestABusThatReturnsIsNoticedByItsSocket(t *testing.T) {
-	bus := startBus(t)
-	bus.stop()
-	must(t, os.Remove(bus.socket))
-	w := watch(t)
-	w.until("no bus", hasFault("the system bus is away"))
-	// Long after the attempts have become rare, the socket alone must bring the watcher back in time.
-	s := watchBusSocket(w.log)
-	defer s.close(w.log)
-	bus.start(t)
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	if !s.pause(ctx, patience) {
-		t.Error("the socket appeared and nobody noticed")
-	}
-	w.until("the bus is back", func(v netvm.View) bool { return len(v.Faults) == 0 })
-}
-
-func TestTheBusSocketIsFoundInItsAddress(t *testing.T) {
-	tests := map[string]struct{ address, want string }{
-		"no address":                {"", defaultBusSocket},
-		"a path":                    {"unix:path=/run/bus", "/run/bus"},
-		"a path beside a guid":      {"unix:guid=1,path=/run/bus", "/run/bus"},
-		"an escaped path":           {"unix:path=/run/a%20bus", "/run/a bus"},
-		"the first of two":          {"unix:path=/run/bus;tcp:host=x", "/run/bus"},
-		"an abstract socket":        {"unix:abstract=/run/bus", ""},
-		"another transport":         {"tcp:host=localhost", ""},
-		"an escape that is none":    {"unix:path=/run/%zz", ""},
-		"an address that is no use": {"unix", ""},
-	}
-	for name, test := range tests {
-		t.Run(name, func(t *testing.T) {
-			if got := busSocket(test.address); got != test.want {
-				t.Errorf("got %q, want %q", got, test.want)
-			}
-		})
-	}
 }
 
 func TestResolvedIsReadAgainAfterItsSignalAndAfterSleep(t *testing.T) {

@@ -6,9 +6,12 @@ set -eu
 need() { command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ]; }
 
 missing=
-for program in NetworkManager nmcli dnsmasq dbus-daemon nft iptables-nft iptables-legacy ip route conntrack strace systemd-nspawn nsenter gcc git make; do
+for program in NetworkManager nmcli dnsmasq dbus-daemon nft iptables-nft iptables-legacy ip route conntrack strace systemd-nspawn udevadm \
+	nsenter busctl gdbus man groff shellcheck gcc git make; do
 	need "$program" || missing="$missing $program"
 done
+python3 -c 'import dbus' 2>/dev/null || missing="$missing python3-dbus"
+[ -x /usr/lib/polkit-1/polkitd ] || [ -x /usr/libexec/polkitd ] || missing="$missing polkitd"
 # The real systemd-resolved. Debian's package would take over /etc/resolv.conf, so there it is only unpacked.
 resolved=
 for path in /usr/lib/systemd/systemd-resolved /lib/systemd/systemd-resolved bin/resolved/lib/systemd/systemd-resolved \
@@ -41,7 +44,8 @@ if command -v apt-get >/dev/null 2>&1; then
 		chmod 755 "$policy"
 	fi
 	apt-get install -qy --no-install-recommends network-manager dnsmasq-base dbus nftables iptables iproute2 net-tools \
-		conntrack strace systemd systemd-container util-linux gcc libc6-dev git make
+		conntrack strace systemd systemd-container udev util-linux polkitd libglib2.0-bin python3-dbus man-db groff-base \
+		shellcheck gcc libc6-dev git make
 	if [ "$fresh_nm" = yes ] && command -v systemctl >/dev/null 2>&1; then
 		# This machine's network is not ours to manage at the next boot.
 		systemctl disable -q NetworkManager.service NetworkManager-wait-online.service NetworkManager-dispatcher.service
@@ -57,7 +61,8 @@ if command -v apt-get >/dev/null 2>&1; then
 	fi
 elif command -v dnf >/dev/null 2>&1; then
 	dnf install -qy NetworkManager dnsmasq dbus-daemon nftables iptables-nft iptables-legacy iproute net-tools conntrack-tools strace \
-		systemd-resolved systemd-container util-linux gcc git make golang
+		systemd-resolved systemd-container systemd-udev util-linux polkit glib2 python3-dbus man-db groff-base ShellCheck \
+		gcc git make golang
 else
 	echo "neither apt-get nor dnf is here: install what has these programs:$missing" >&2
 	exit 1

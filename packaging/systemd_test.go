@@ -87,11 +87,14 @@ func (m *machine) resolvers(address string) {
 
 func (m *machine) nspawn() {
 	m.t.Helper()
-	policy, err := filepath.Abs("dbus-1")
-	m.must(err)
+	ours := func(dir, at string) string {
+		path, err := filepath.Abs(dir)
+		m.must(err)
+		return "--bind-ro=" + path + ":" + at
+	}
 	bind := func(dir, at string) string { return "--bind=" + filepath.Join(m.dir, dir) + ":" + at }
 	cmd := exec.Command("systemd-nspawn", "--quiet", "--directory=/", "--volatile=yes", "--boot", "--register=no", "--keep-unit",
-		"--private-network", "--machine=netvmd-test", "--console=pipe", "--bind-ro="+policy+":/etc/dbus-1/system.d",
+		"--private-network", "--machine=netvmd-test", "--console=pipe", ours("dbus-1", "/etc/dbus-1/system.d"), ours("examples", "/opt/examples"),
 		bind("bin", "/opt/bin"), bind("units", "/etc/systemd/system"), bind("netvmd", "/etc/netvmd"), bind("shared", "/var/shared"))
 	var out strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &out
@@ -169,7 +172,7 @@ func (m *machine) lines(name string) int {
 // run runs a program in the container.
 func (m *machine) run(args ...string) (string, error) {
 	cmd := exec.Command("nsenter", append([]string{fmt.Sprintf("--target=%d", m.init), "--all", "--root", "--wd", "--"}, args...)...)
-	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin"} // this process's own bus address leads nowhere in there
+	cmd.Env = []string{"PATH=/opt/bin:/usr/sbin:/usr/bin"} // this process's own bus address leads nowhere in there
 	out, err := cmd.CombinedOutput()
 	return string(out), err
 }

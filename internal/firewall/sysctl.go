@@ -24,11 +24,13 @@ type refusals struct {
 	stuck map[string]bool
 }
 
+const limitsRefusals = " limits how many queries are refused"
+
 // limited says which files still hold a limit.
 func (r *refusals) limited() ([]string, error) {
 	paths, err := r.limits()
 	for i, path := range paths {
-		paths[i] = path + " limits how many queries are refused"
+		paths[i] = path + limitsRefusals
 	}
 	return paths, err
 }
@@ -68,3 +70,7 @@ func (r *refusals) lift() ([]string, error) {
 	}
 	return changes, nil
 }
+
+// AboutRefusals tells whether a fault is that the kernel limits how many queries are refused, which loading the rules
+// again does not mend.
+func AboutRefusals(fault string) bool { return strings.HasSuffix(fault, limitsRefusals) }

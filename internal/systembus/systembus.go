@@ -1,5 +1,6 @@
-// Package systembus opens connections to the system bus with the deadline that godbus lacks: nmhook and dbus each
-// need one of their own.
+// Package systembus connects to the system bus, with the deadlines that godbus lacks, and waits for a bus that is away.
+// nmhook and dbus each have a connection of their own. For a service there is Serve, which keeps what strangers send away
+// from godbus.
 package systembus
 
 import (
@@ -7,8 +8,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
+	"net"
+	"net/url"
 	"os"
+	"strconv"
+	"strings"
+	"sync/atomic"
 	"time"
 
 	godbus "github.com/godbus/dbus/v5"
@@ -20,32 +25,104 @@ const connectTimeout = 5 * time.Second
 // defaultSocket is the system bus's, D-Bus specification, "Well-known Message Bus Instances".
 const defaultSocket = "/run/dbus/system_bus_socket"
 
-// Connect opens a connection of the caller's own, whose signals come in order and are its alone. It ends with ctx.
+// Connect opens a connection of the caller's own, whose signals come in order and are its alone. It ends with ctx. The
+// error wraps fs.ErrNotExist where there is no bus at all.
 func Connect(ctx context.Context) (*godbus.Conn, error) {
-	life, cancel := context.WithCancel(ctx) // godbus knows no deadline: ending the context closes the socket
-	expire := time.AfterFunc(connectTimeout, cancel)
-	conn, err := godbus.ConnectSystemBus(godbus.WithContext(life),
+	socket, err := dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return begin(ctx, socket, socket, &serials{})
+}
+
+// dial connects to the first address that takes it.
+func dial(ctx context.Context) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	sockets := sockets(os.Getenv("DBUS_SYSTEM_BUS_ADDRESS"))
+	err := errors.New("DBUS_SYSTEM_BUS_ADDRESS names no Unix socket")
+	for _, socket := range sockets {
+		var conn net.Conn
+		if conn, err = (&net.Dialer{}).DialContext(ctx, "unix", socket); err == nil {
+			return conn, nil
+		}
+	}
+	return nil, fmt.Errorf("connect to the system bus: %w", err)
+}
+
+// begin authenticates and says Hello. transport is the socket, or stands in front of it.
+func begin(ctx context.Context, socket net.Conn, transport transport, serial *serials) (*godbus.Conn, error) {
+	conn, err := godbus.NewConn(transport, godbus.WithContext(ctx), godbus.WithSerialGenerator(serial),
 		godbus.WithSignalHandler(godbus.NewSequentialSignalHandler()))
 	if err != nil {
-		cancel()
-		return nil, fmt.Errorf("connect to the system bus: %w", cmp.Or(missing(), err))
+		return nil, errors.Join(fmt.Errorf("connect to the system bus: %w", err), socket.Close())
 	}
-	if !expire.Stop() {
-		cancel()
-		return nil, fmt.Errorf("connect to the system bus: no answer within %s", connectTimeout)
+	err = socket.SetDeadline(time.Now().Add(connectTimeout)) // godbus knows no deadline here
+	if err == nil {
+		err = conn.Auth([]godbus.Auth{godbus.AuthExternal(strconv.Itoa(os.Geteuid()))})
 	}
-	context.AfterFunc(conn.Context(), cancel)
+	if err == nil {
+		err = conn.Hello()
+	}
+	if err == nil {
+		err = socket.SetDeadline(time.Time{})
+	}
+	if err != nil {
+		_ = conn.Close() // the error is what counts
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			err = fmt.Errorf("no answer within %s", connectTimeout)
+		}
+		return nil, fmt.Errorf("connect to the system bus: %w", cmp.Or(ctx.Err(), err))
+	}
 	return conn, nil
 }
 
-// missing is fs.ErrNotExist, with the socket's path, where there is no bus at all: godbus has words of its own for that,
-// which nobody can tell from another failure.
-func missing() error {
-	if os.Getenv("DBUS_SYSTEM_BUS_ADDRESS") != "" {
-		return nil // the error of the attempt says it
-	}
-	if _, err := os.Stat(defaultSocket); errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
+// transport is what godbus reads from and writes to.
+type transport interface {
+	Read(p []byte) (int, error)
+	Write(p []byte) (int, error)
+	Close() error
 }
+
+// sockets finds the Unix sockets in a list of addresses (D-Bus specification, "Server Addresses"); the name of an abstract
+// one begins with "@".
+func sockets(addresses string) []string {
+	if addresses == "" {
+		return []string{defaultSocket}
+	}
+	var found []string
+	for _, address := range strings.Split(addresses, ";") {
+		options, is := strings.CutPrefix(address, "unix:")
+		if !is {
+			continue
+		}
+		for _, option := range strings.Split(options, ",") {
+			key, value, _ := strings.Cut(option, "=")
+			value, err := url.PathUnescape(value) // the specification's escaping is the same
+			switch {
+			case err != nil || value == "":
+			case key == "path":
+				found = append(found, value)
+			case key == "abstract":
+				found = append(found, "@"+value)
+			}
+		}
+	}
+	return found
+}
+
+// serials numbers the messages of one connection. godbus' own keeps a table of those that wait for an answer; ours do
+// that two minutes at most, and 2³² others do not pass in that time.
+type serials struct{ last atomic.Uint32 }
+
+// GetSerial gives the next number; 0 is none (D-Bus specification, "Message Format").
+func (s *serials) GetSerial() uint32 {
+	for {
+		if n := s.last.Add(1); n != 0 {
+			return n
+		}
+	}
+}
+
+// RetireSerial has nothing to do.
+func (*serials) RetireSerial(uint32) {}

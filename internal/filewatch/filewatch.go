@@ -1,4 +1,6 @@
-package nmhook
+// Package filewatch tells when something happened to a file, by inotify: resolv.conf and the bus's socket come, go and are
+// replaced, and symlinks on the way to them are switched.
+package filewatch
 
 import (
 	"encoding/binary"
@@ -31,9 +33,9 @@ const (
 	inotifyBuffer = 16 * (unix.SizeofInotifyEvent + unix.NAME_MAX + 1)
 )
 
-// watches follows a path: its folder and, where it is a symlink, every folder along the chain, so that a
+// Watch follows a path: its folder and, where it is a symlink, every folder along the chain, so that a
 // replacement, deletion or return anywhere on the way is noticed.
-type watches struct {
+type Watch struct {
 	path  string
 	fd    int      // the inotify instance
 	inbox *os.File // the same, for reading
@@ -51,7 +53,8 @@ type watched struct {
 // link is one step on the way to the file: a name in a folder that is there.
 type link struct{ folder, name string }
 
-func newWatches(path string) (*watches, error) {
+// New makes a Watch that follows nothing until it is armed. Close it.
+func New(path string) (*Watch, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
 		return nil, fmt.Errorf("watch %s: %w", path, err)
@@ -61,12 +64,20 @@ func newWatches(path string) (*watches, error) {
 		return nil, fmt.Errorf("watch %s: inotify_init1: %w", path, err)
 	}
 	// Being non-blocking, the descriptor is handed to the runtime's poller, and Close ends a Read.
-	return &watches{path: path, fd: fd, inbox: os.NewFile(uintptr(fd), "inotify")}, nil
+	return &Watch{path: path, fd: fd, inbox: os.NewFile(uintptr(fd), "inotify")}, nil
 }
 
-// arm watches the chain as it is now. A name that appears between the walk and the watch would be missed: so
+// Close ends the watch, and a Wait with an error.
+func (w *Watch) Close() error {
+	if err := w.inbox.Close(); err != nil {
+		return fmt.Errorf("watch %s: close inotify: %w", w.path, err)
+	}
+	return nil
+}
+
+// Arm watches the chain as it is now. A name that appears between the walk and the watch would be missed: so
 // the chain is walked again until it was the same twice.
-func (w *watches) arm() error {
+func (w *Watch) Arm() error {
 	var last []link
 	for range maxArms {
 		chain, target := walk(w.path)
@@ -113,7 +124,7 @@ func isFolder(path string) bool {
 }
 
 // watch puts the watches in place and lifts those that the chain no longer needs.
-func (w *watches) watch(chain []link, target string) error {
+func (w *Watch) watch(chain []link, target string) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	seen := map[int]watched{}
@@ -143,7 +154,7 @@ func (w *watches) watch(chain []link, target string) error {
 }
 
 // lift takes away the watches that are not seen any more.
-func (w *watches) lift(old map[int]watched) error {
+func (w *Watch) lift(old map[int]watched) error {
 	for wd, was := range old {
 		if _, needed := w.seen[wd]; needed {
 			continue
@@ -158,8 +169,8 @@ func (w *watches) lift(old map[int]watched) error {
 
 func isGone(err error) bool { return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) }
 
-// wait blocks until something happened to the path, and forgets nothing: whatever is not understood counts.
-func (w *watches) wait() error {
+// Wait blocks until something happened to the path since Arm, and forgets nothing: whatever is not understood counts.
+func (w *Watch) Wait() error {
 	buf := make([]byte, inotifyBuffer)
 	for {
 		n, err := w.inbox.Read(buf)
@@ -173,7 +184,7 @@ func (w *watches) wait() error {
 }
 
 // concerns tells whether one of the events, a struct inotify_event each, may have changed what is read.
-func (w *watches) concerns(buf []byte) bool {
+func (w *Watch) concerns(buf []byte) bool {
 	for len(buf) >= unix.SizeofInotifyEvent {
 		wd := int(int32(binary.NativeEndian.Uint32(buf)))
 		mask := binary.NativeEndian.Uint32(buf[4:])
@@ -191,7 +202,7 @@ func (w *watches) concerns(buf []byte) bool {
 	return false
 }
 
-func (w *watches) matters(wd int, mask uint32, name string) bool {
+func (w *Watch) matters(wd int, mask uint32, name string) bool {
 	if mask&unix.IN_Q_OVERFLOW != 0 {
 		return true
 	}

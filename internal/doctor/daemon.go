@@ -1,0 +1,157 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	godbus "github.com/godbus/dbus/v5"
+
+	"netvmd/dbus"
+)
+
+// bus is why there is none.
+type bus struct{ err error }
+
+func readBus(_ context.Context, m *machine) (bus, error) {
+	_, err := m.bus()
+	return bus{err}, nil
+}
+
+func (b bus) judge() finding {
+	if b.err != nil {
+		return fail(b.err.Error()+": netvmd does not start without it", "Run: systemctl start dbus")
+	}
+	return fine("it answers")
+}
+
+// daemon is whether netvmd runs, and which.
+type daemon struct {
+	version, ours string
+	err           error
+}
+
+func readDaemon(_ context.Context, m *machine) (daemon, error) {
+	if _, err := m.bus(); err != nil {
+		return daemon{}, err
+	}
+	status, err := m.status()
+	return daemon{status.Version, m.version, err}, nil
+}
+
+func (d daemon) judge() finding {
+	switch {
+	case errors.Is(d.err, dbus.ErrNotRunning):
+		return fail("it does not run: AppVM DNS does not follow the uplink", "Run: systemctl start netvmd")
+	case d.err != nil:
+		return fail(d.err.Error(), "Run: systemctl restart netvmd")
+	case d.version != d.ours:
+		return warn(fmt.Sprintf("release %s runs, and %s is installed", d.version, d.ours), "Run: systemctl restart netvmd")
+	}
+	return fine("release %s runs", d.version)
+}
+
+// problems are what netvmd says itself, each with what to do.
+type problems []string
+
+func readProblems(_ context.Context, m *machine) (problems, error) {
+	status, err := m.status()
+	return status.Problems, err
+}
+
+func (p problems) judge() finding {
+	if len(p) > 0 {
+		return warn(strings.Join(p, " "), "Do what it says; netvmctl status shows whether that helped")
+	}
+	return fine("of nothing")
+}
+
+// unitNames are the units that a netvm starts with.
+var unitNames = []string{"netvmd.service", "netvmd-firewall.service"}
+
+// units are those that systemd does not start at boot, and those that it does not know.
+type units struct{ disabled, missing []string }
+
+func readUnits(ctx context.Context, m *machine) (units, error) {
+	var out units
+	for _, unit := range unitNames {
+		var state string
+		err := m.call(ctx, "org.freedesktop.systemd1", "/org/freedesktop/systemd1",
+			"org.freedesktop.systemd1.Manager.GetUnitFileState", &state, unit)
+		var refusal godbus.Error
+		switch {
+		case errors.As(err, &refusal) && slices.Contains(unknownUnit, refusal.Name):
+			out.missing = append(out.missing, unit)
+		case err != nil:
+			return out, err
+		case !slices.Contains([]string{"enabled", "enabled-runtime", "linked", "alias"}, state):
+			out.disabled = append(out.disabled, unit)
+		}
+	}
+	return out, nil
+}
+
+// unknownUnit are systemd's errors for a unit without a file.
+var unknownUnit = []string{"org.freedesktop.DBus.Error.FileNotFound", "org.freedesktop.systemd1.NoSuchUnit"}
+
+func (u units) judge() finding {
+	switch {
+	case len(u.missing) > 0:
+		return fail("systemd does not know "+strings.Join(u.missing, ", "), "Install netvmd again, and run: systemctl daemon-reload")
+	case len(u.disabled) > 0:
+		return warn(strings.Join(u.disabled, ", ")+" is not enabled: after a reboot the netvm is not what it is now",
+			"Run: systemctl enable "+strings.Join(u.disabled, " "))
+	}
+	return fine("%s are enabled", strings.Join(unitNames, " and "))
+}
+
+// busPolicy is the file that lets netvmd have its name, "" where it is missing.
+type busPolicy string
+
+func readBusPolicy(_ context.Context, m *machine) (busPolicy, error) {
+	for _, dir := range []string{"/etc", "/usr/local/share", "/usr/share"} {
+		path := dir + "/dbus-1/system.d/" + dbus.Name + ".conf"
+		if there, err := m.exists(path); there || err != nil {
+			return busPolicy(path), err
+		}
+	}
+	return "", nil
+}
+
+func (b busPolicy) judge() finding {
+	if b == "" {
+		return fail("no "+dbus.Name+".conf in /usr/share/dbus-1/system.d: the bus refuses netvmd its name",
+			"Install netvmd again, and run: systemctl reload dbus")
+	}
+	return fine("%s", string(b))
+}
+
+// polkit is who else than root may refresh and override.
+type polkit struct{ there, actions bool }
+
+func readPolkit(ctx context.Context, m *machine) (p polkit, err error) {
+	const name = "org.freedesktop.PolicyKit1"
+	if p.actions, err = m.exists("/usr/share/polkit-1/actions/" + dbus.Name + ".policy"); err != nil {
+		return p, err
+	}
+	if p.there, err = m.owned(ctx, name); err != nil || p.there {
+		return p, err
+	}
+	var activatable []string
+	err = m.call(ctx, busName, busPath, busName+".ListActivatableNames", &activatable)
+	p.there = slices.Contains(activatable, name)
+	return p, err
+}
+
+func (p polkit) judge() finding {
+	switch {
+	case !p.there:
+		return fine("there is no polkit: root alone may refresh and override")
+	case !p.actions:
+		return warn("polkit does not know netvmd's actions: root alone may refresh and override",
+			"Install netvmd again: /usr/share/polkit-1/actions/"+dbus.Name+".policy is missing")
+	}
+	return fine("polkit says who may refresh and override")
+}

@@ -1,0 +1,129 @@
+package packaging_test
+
+import (
+	"os/exec"
+	"regexp"
+	"strings"
+	"unicode/utf8"
+)
+
+// man reads an installed page as a person does, at 80 columns.
+func (r root) man(name string) string {
+	r.Helper()
+	return r.output("man", "--warnings", "--encoding=UTF-8", "--local-file", r.path(name))
+}
+
+// says fails unless the page holds all the phrases; where its lines break does not count.
+func (r root) says(name string, phrases ...string) {
+	r.Helper()
+	page := strings.Join(strings.Fields(r.man(name)), " ")
+	for _, p := range phrases {
+		if !strings.Contains(page, p) {
+			r.Errorf("%s does not say %q", name, p)
+		}
+	}
+}
+
+// matches are the first groups of all that matches in a text, which must be something.
+func (r root) matches(pattern, text string) (found []string) {
+	r.Helper()
+	for _, m := range regexp.MustCompile(pattern).FindAllStringSubmatch(text, -1) {
+		found = append(found, m[1])
+	}
+	if len(found) == 0 {
+		r.Fatalf("nothing matches %s in:\n%s", pattern, text)
+	}
+	return found
+}
+
+func (r root) pagesAreWhole() {
+	for name := range installed {
+		if !strings.HasPrefix(name, "usr/share/man/") {
+			continue
+		}
+		page := r.man(name)
+		for _, section := range []string{"NAME", "SYNOPSIS", "DESCRIPTION", "SEE ALSO"} {
+			if !strings.Contains(page, "\n"+section+"\n") {
+				r.Errorf("%s has no section %s", name, section)
+			}
+		}
+		for i, line := range strings.Split(page, "\n") {
+			if utf8.RuneCountInString(line) > 80 {
+				r.Errorf("%s:%d is wider than a terminal: %s", name, i+1, line)
+			}
+			if strings.Contains(line, "**") || strings.Contains(line, "{{") || strings.Contains(line, "```") {
+				r.Errorf("%s:%d holds marks that were not understood: %s", name, i+1, line)
+			}
+		}
+	}
+}
+
+const netvmctlPage = "usr/share/man/man1/netvmctl.1"
+
+func (r root) pageHasCommands() {
+	r.says(netvmctlPage, "EXIT STATUS")
+	if n := r.pageHasCommandsBelow(); n < 5 {
+		r.Errorf("netvmctl has %d commands", n)
+	}
+}
+
+// pageHasCommandsBelow asks netvmctl itself what it would complete, and counts the commands.
+func (r root) pageHasCommandsBelow(path ...string) (commands int) {
+	for _, word := range r.completions(append(path, "")) {
+		command := append(path[:len(path):len(path)], word)
+		line := strings.Join(append([]string{"netvmctl"}, command...), " ")
+		help, err := exec.Command(r.path("usr/bin/netvmctl"), append(command, "--help")...).Output()
+		if err != nil || !strings.Contains(string(help), "\n  "+line) {
+			continue // a word that a command takes
+		}
+		commands += 1 + r.pageHasCommandsBelow(command...)
+		r.says(netvmctlPage, line)
+		for _, flag := range r.completions(append(command, "--")) {
+			if flag = strings.TrimSuffix(flag, "="); flag != "--help" {
+				r.says(netvmctlPage, flag)
+			}
+		}
+	}
+	return commands
+}
+
+// completions are the words that the shells would offer for the last one.
+func (r root) completions(line []string) (words []string) {
+	r.Helper()
+	out, err := exec.Command(r.path("usr/bin/netvmctl"), append([]string{"__complete"}, line...)...).Output()
+	if err != nil {
+		r.Fatalf("netvmctl __complete %q: %v", line, err)
+	}
+	for _, l := range strings.Split(string(out), "\n") {
+		if word, _, _ := strings.Cut(l, "\t"); word != "" && !strings.HasPrefix(word, ":") && word != "help" {
+			words = append(words, word)
+		}
+	}
+	return words
+}
+
+func (r root) pagesHaveFlags() {
+	for program, page := range map[string]string{
+		"usr/bin/netvmd":                 "usr/share/man/man8/netvmd.8",
+		"usr/lib/netvmd/vif-route-netvm": "usr/share/man/man8/vif-route-netvm.8",
+	} {
+		help, err := exec.Command(r.path(program), "--help").CombinedOutput()
+		if err != nil {
+			r.Fatal(err)
+		}
+		for _, flag := range r.matches(`(?m)^  -(\S+)`, string(help)) {
+			r.says(page, "--"+flag)
+		}
+	}
+}
+
+func (r root) pageHasMembers() {
+	ours, _, _ := strings.Cut(r.read("usr/share/dbus-1/interfaces/org.qubes_os.NetVM1.xml"), "</interface>")
+	r.says("usr/share/man/man5/org.qubes_os.NetVM1.5", r.matches(`<(?:property|method|signal) name="(\w+)"`, ours)...)
+	r.says("usr/share/man/man5/org.qubes_os.NetVM1.5", r.matches(`action id="([\w.]+)"`,
+		r.read("usr/share/polkit-1/actions/org.qubes_os.NetVM1.policy"))...)
+}
+
+func (r root) pageHasKeys() {
+	r.says("usr/share/man/man5/netvmd.toml.5", r.matches(`(?m)^#?([a-z0-9_]+ = .*|\[\w+\])$`, r.read("etc/netvmd/netvmd.toml"))...)
+}
