@@ -19,15 +19,15 @@ import (
 
 const (
 	dnsHelp = `DNS shows where the AppVMs' DNS goes: which resolver each virtual address leads
-to, where the resolvers come from and why, which were announced and are not used,
-and the overrides, the one in force first.
+to, where the resolvers come from and why, which were announced and are not
+used, and the overrides, the one in force first.
 
 Keys of --json: dns_source, dns_reason, dns_servers, dns_dropped, dns_overrides,
-dns_targets, dns_changed_at, dns_apply_time. In dns_targets the resolver "" means
-that queries are refused.`
+dns_targets, dns_changed_at, dns_apply_time. In dns_targets the resolver ""
+means that queries are refused.`
 	refreshHelp = `Refresh has netvmd read every source again and bring the kernel to what they
-say. It says whether anything had to be changed. netvmd does that by itself: this
-is for when you do not believe it.
+say, and tells whether anything had to be changed. netvmd does that by itself:
+this is for when you do not believe it.
 
 Keys of --json: changed, and those of dns.`
 	setHelp = `Set has the AppVMs' DNS go to these servers, in this order, instead of the
