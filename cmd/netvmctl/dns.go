@@ -37,7 +37,10 @@ The override lasts as long as this command runs, so that it ends with what it is
 for; Ctrl-C ends it. To systemd it says when it is in force (Type=notify). With
 --persistent the command returns, and the override outlives restarts until
 "netvmctl dns clear". Of several overrides the newest is in force; when it ends,
-the one before is again.`
+the one before is again.
+
+Keys of --json: servers, on a line of its own each time that the override comes
+into force; with --persistent changed, and those of dns.`
 	setExample = `  netvmctl dns set 10.8.0.1
   systemd-run --unit=vpn-dns -p Type=notify netvmctl dns set 10.8.0.1
   netvmctl dns set --persistent 9.9.9.9 149.112.112.112 2620:fe::fe`
