@@ -1,16 +1,10 @@
 package dbus
 
 import (
-	"context"
 	"encoding/xml"
 	"errors"
 	"fmt"
-	"io"
-	"log/slog"
 	"net/netip"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -22,134 +16,28 @@ import (
 	"netvmd/internal/netvm"
 )
 
-const patience = 10 * time.Second
-
-// startBus starts a real dbus-daemon of the test's own and points this process to it. stop ends it; starting again
-// uses the same address.
-func startBus(t *testing.T, dir string) (stop func()) {
-	t.Helper()
-	socket := filepath.Join(dir, "bus")
-	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path="+socket)
-	config := filepath.Join(dir, "bus.conf")
-	err := os.WriteFile(config, []byte(fmt.Sprintf(`<busconfig><type>system</type><listen>unix:path=%s</listen>
-<auth>EXTERNAL</auth><policy context="default"><allow send_destination="*" eavesdrop="false"/><allow receive_type="signal"/><allow receive_type="method_return"/><allow receive_type="error"/><allow receive_type="method_call"/><allow own="*"/></policy></busconfig>`, socket)), 0o600)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command("dbus-daemon", "--config-file="+config, "--nofork", "--print-address=1")
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatalf("these tests need a real dbus-daemon (package dbus): %v", err)
-	}
-	if _, err := out.Read(make([]byte, 1)); err != nil { // it prints its address once it listens
-		t.Fatal(err)
-	}
-	return func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-		_ = os.Remove(socket)
-	}
-}
-
-func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
-
-func serve(t *testing.T) *Service {
-	s := NewService(nil, quiet())
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- s.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("Run: %v", err)
-		}
-	})
-	return s
-}
-
-func client(t *testing.T) *Client {
-	ctx, cancel := context.WithCancel(context.Background())
-	c, err := Connect(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { cancel(); _ = c.Close() })
-	return c
-}
-
-func sample() netvm.Status {
-	a := netip.MustParseAddr
-	return netvm.Status{
-		Version: "1.2.3", State: netvm.Online,
-		Uplinks: []netvm.Uplink{{ID: "Café", Type: "802-11-wireless", Interface: "wlan0", SSID: "x\u202ey", Strength: 70,
-			Addresses: []netip.Prefix{netip.MustParsePrefix("192.0.2.7/24")}, Gateway: a("192.0.2.1"), Metered: true},
-			{ID: "tun", Type: "vpn", Interface: "tun0", VPN: true}},
-		DNSSource: "networkmanager", DNSReason: "because", DNSServers: []netvm.Resolver{{Addr: a("192.0.2.53")}},
-		DNSTargets: []netvm.Target{{Virtual: a("10.139.1.1"), Resolver: netvm.Resolver{Addr: a("192.0.2.53")}}, {Virtual: a("fd00::1")}},
-		ChangedAt:  time.UnixMicro(1_700_000_000_123_456), ApplyTime: 314 * time.Microsecond, Backend: "nftables",
-		Vifs: []netvm.Vif{
-			{Name: "vif4.0", DomID: 4, Addresses: []netip.Addr{a("10.137.0.11"), a("fd00::b")}, MAC: "00:16:3e:5e:6c:01",
-				Visible: a("192.168.0.2"), VisibleGateway: a("192.168.0.1"), Gateway: a("10.137.0.6"), Gateway6: a("fd00::6"),
-				Metric: 32748, State: netvm.VifUp, Since: time.UnixMicro(1_700_000_000_000_000)},
-			{Name: "vif5.0", DomID: 5, Addresses: []netip.Addr{a("10.137.0.12")}, MAC: "00:16:3e:5e:6c:02",
-				Gateway: a("10.137.0.6"), Metric: 32747, State: netvm.VifDegraded, Since: time.UnixMicro(1_700_000_001_000_000)},
-		},
-		DNSDropped: []netvm.Dropped{{Addr: a("127.0.0.1"), Reason: "it is the loopback"}},
-		DNSOverrides: []netvm.Override{{Servers: []netip.Addr{a("192.0.2.53")}, Persistent: true, By: "netvmctl (pid 4711, user 0)",
-			Since: time.UnixMicro(1_700_000_000_000_000)}},
-		Problems: []string{"one"},
-	}
-}
-
-func eventually(t *testing.T, ch <-chan Event, what string, holds func(netvm.Status) bool) netvm.Status {
-	t.Helper()
-	deadline := time.After(patience)
-	for {
-		select {
-		case e, ok := <-ch:
-			if !ok {
-				t.Fatalf("%s: the watch ended", what)
-			}
-			if e.Running && holds(e.Status) {
-				return e.Status
-			}
-		case <-deadline:
-			t.Fatalf("%s: not within %s", what, patience)
-		}
-	}
-}
-
 var sameAddr = cmp.Options{
 	cmp.Comparer(func(a, b netip.Addr) bool { return a == b }),
 	cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
 }
 
-// shown starts a bus, a service and a client on it, and gives the sample as the client reads it once it is published.
-func shown(t *testing.T) (netvm.Status, context.Context, *Service, *Client) {
-	t.Helper()
-	t.Cleanup(startBus(t, t.TempDir()))
-	s, c := serve(t), client(t)
-	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
-	t.Cleanup(cancel)
-	ch := Watch(ctx)
-	s.Publish(sample())
-	return eventually(t, ch, "the sample", func(s netvm.Status) bool { return s.Version == "1.2.3" }), ctx, s, c
-}
-
 func TestClientReadsWhatTheServicePublished(t *testing.T) {
-	got, _, _, _ := shown(t)
+	s := newScene(t)
+	c := client(t)
+	got, err := c.Status(s.ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
 	if diff := cmp.Diff(sample(), got, sameAddr); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 
 func TestOneSignalForASnapshotWithTheChangedPropertiesOnly(t *testing.T) {
-	_, ctx, s, c := shown(t)
+	sc := newScene(t)
+	s, c := sc.service, client(t)
 	signals := make(chan *godbus.Signal, 16)
-	if err := c.conn.AddMatchSignalContext(ctx, godbus.WithMatchObjectPath(Path)); err != nil {
+	if err := c.conn.AddMatchSignalContext(sc.ctx, godbus.WithMatchObjectPath(Path)); err != nil {
 		t.Fatal(err)
 	}
 	c.conn.Signal(signals)
@@ -200,11 +88,12 @@ func TestVifsThatComeAndGoAreSignalledByName(t *testing.T) {
 		{"one is degraded", []netvm.Vif{vif("vif4.0", 1)}, []netvm.Vif{{Name: "vif4.0", Since: time.UnixMicro(1), State: netvm.VifDegraded}}, nil},
 	} {
 		t.Run(tc.what, func(t *testing.T) {
-			status, ctx, s, c := shown(t)
-			statuses := Watch(ctx)
+			sc := newScene(t)
+			ctx, s, c, status := sc.ctx, sc.service, client(t), sample()
+			events := Watch(ctx)
 			status.Vifs = tc.before
 			s.Publish(status)
-			eventually(t, statuses, "the vifs before", func(s netvm.Status) bool { return cmp.Equal(s.Vifs, tc.before, sameAddr) })
+			awaitEvent(t, events, "the vifs before", func(e Event) bool { return e.Running && cmp.Equal(e.Status.Vifs, tc.before, sameAddr) })
 			signals := make(chan *godbus.Signal, 16)
 			c.conn.Signal(signals)
 			if err := c.conn.AddMatchSignalContext(ctx, godbus.WithMatchObjectPath(Path), godbus.WithMatchInterface(Interface)); err != nil {
@@ -212,7 +101,7 @@ func TestVifsThatComeAndGoAreSignalledByName(t *testing.T) {
 			}
 			status.Vifs = tc.now
 			s.Publish(status)
-			eventually(t, statuses, "the vifs after", func(s netvm.Status) bool { return cmp.Equal(s.Vifs, tc.now, sameAddr) })
+			awaitEvent(t, events, "the vifs after", func(e Event) bool { return cmp.Equal(e.Status.Vifs, tc.now, sameAddr) })
 			status.DNSTargets = nil // whose signal ends the story
 			s.Publish(status)
 			var got []string
@@ -232,35 +121,16 @@ func TestVifsThatComeAndGoAreSignalledByName(t *testing.T) {
 	}
 }
 
-func TestServiceAndClientLiveThroughARestartOfTheirPeers(t *testing.T) {
-	dir := t.TempDir()
-	stop := startBus(t, dir)
-	s := serve(t)
-	s.Publish(sample())
-	stop()
-	t.Cleanup(startBus(t, dir))
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	eventually(t, Watch(ctx), "the service on the new bus", func(s netvm.Status) bool { return s.Version == "1.2.3" })
-}
-
 func TestSecondServiceIsToldThatTheNameIsTaken(t *testing.T) {
-	_, ctx, _, _ := shown(t)
-	if err := NewService(nil, quiet()).Run(ctx); !errors.Is(err, ErrNameTaken) {
-		t.Errorf("got %v", err)
-	}
-}
-
-func TestClientSaysThatNetvmdIsNotRunning(t *testing.T) {
-	t.Cleanup(startBus(t, t.TempDir()))
-	if _, err := client(t).Status(context.Background()); !errors.Is(err, ErrNotRunning) {
+	s := newScene(t)
+	if err := NewService(newFakeDaemon(), quiet()).Run(s.ctx); !errors.Is(err, ErrNameTaken) {
 		t.Errorf("got %v", err)
 	}
 }
 
 func TestPropertiesRefuseWhatTheyMust(t *testing.T) {
-	_, ctx, _, c := shown(t)
-	obj := c.conn.Object(Name, Path)
+	ctx := newScene(t).ctx
+	obj := client(t).conn.Object(Name, Path)
 	for _, tc := range []struct {
 		want string
 		call *godbus.Call

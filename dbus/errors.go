@@ -20,20 +20,19 @@ const (
 
 // The errors of D-Bus itself that are given or understood here, D-Bus specification and dbus-protocol.h.
 const (
-	busError             = "org.freedesktop.DBus.Error."
-	busAccessDenied      = busError + "AccessDenied"
-	busInteractive       = busError + "InteractiveAuthorizationRequired"
-	busServiceUnknown    = busError + "ServiceUnknown"
-	busNameHasNoOwner    = busError + "NameHasNoOwner"
-	busNoReply           = busError + "NoReply"
-	busDisconnected      = busError + "Disconnected"
-	busInvalidArgs       = busError + "InvalidArgs"
-	busUnknownObject     = busError + "UnknownObject"
-	busUnknownInterface  = busError + "UnknownInterface"
-	busUnknownMethod     = busError + "UnknownMethod"
-	busUnknownProperty   = busError + "UnknownProperty"
-	busPropertyReadOnly  = busError + "PropertyReadOnly"
-	busMatchRuleNotFound = busError + "MatchRuleNotFound"
+	busError            = "org.freedesktop.DBus.Error."
+	busAccessDenied     = busError + "AccessDenied"
+	busInteractive      = busError + "InteractiveAuthorizationRequired"
+	busServiceUnknown   = busError + "ServiceUnknown"
+	busNameHasNoOwner   = busError + "NameHasNoOwner"
+	busNoReply          = busError + "NoReply"
+	busDisconnected     = busError + "Disconnected"
+	busInvalidArgs      = busError + "InvalidArgs"
+	busUnknownObject    = busError + "UnknownObject"
+	busUnknownInterface = busError + "UnknownInterface"
+	busUnknownMethod    = busError + "UnknownMethod"
+	busUnknownProperty  = busError + "UnknownProperty"
+	busPropertyReadOnly = busError + "PropertyReadOnly"
 )
 
 var (
@@ -52,8 +51,8 @@ type Error struct {
 func (e Error) Error() string { return e.Sentence }
 
 // refusal makes an error to be answered.
-func refusal(name, format string, args ...any) *Error {
-	return &Error{Name: name, Sentence: fmt.Sprintf(format, args...)}
+func refusal(name, format string, args ...any) error {
+	return Error{Name: name, Sentence: fmt.Sprintf(format, args...)}
 }
 
 // understand turns what a call on the bus failed with into an error of this package.

@@ -29,7 +29,7 @@ func encode(s netvm.Status) dict {
 		"DnsApplyTime": uint64(s.ApplyTime.Microseconds()),
 		"Backend":      s.Backend,
 		"Vifs":         each(s.Vifs, encodeVif),
-		"Problems":     append([]string{}, s.Problems...),
+		"Problems":     s.Problems,
 	})
 }
 

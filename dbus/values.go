@@ -6,7 +6,9 @@ import (
 	"net/netip"
 	"reflect"
 	"slices"
+	"strings"
 	"time"
+	"unicode"
 
 	godbus "github.com/godbus/dbus/v5"
 )
@@ -17,11 +19,20 @@ type dict = map[string]godbus.Variant
 // pair is (ss): a target, or a dropped resolver and the reason.
 type pair struct{ First, Second string }
 
-// variants makes a dict of plain values.
+// variants makes a dict of plain values. Texts are made what the bus takes.
 func variants(values map[string]any) dict {
 	d := make(dict, len(values))
 	for name, v := range values {
-		d[name] = godbus.MakeVariant(v)
+		switch v := v.(type) {
+		case string:
+			d[name] = godbus.MakeVariant(text(v))
+		case []string:
+			d[name] = godbus.MakeVariant(each(v, text))
+		case []pair:
+			d[name] = godbus.MakeVariant(each(v, func(p pair) pair { return pair{text(p.First), text(p.Second)} }))
+		default:
+			d[name] = godbus.MakeVariant(v)
+		}
 	}
 	return d
 }
@@ -124,4 +135,29 @@ func span(us uint64) (time.Duration, error) {
 		return 0, fmt.Errorf("%d is no duration in microseconds", us)
 	}
 	return time.Duration(us) * time.Microsecond, nil
+}
+
+const (
+	// maxQuoted bounds how many bytes of a bad value are repeated in a sentence, maxSentence the sentence.
+	maxQuoted   = 80
+	maxSentence = 400
+)
+
+// text makes a text what the bus takes, D-Bus specification, "Basic types": UTF-8 without NUL. A neighbour's Wi-Fi may have
+// any bytes for a name.
+func text(s string) string {
+	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
+}
+
+// sentence makes a text one line that the bus takes.
+func sentence(s string) string {
+	if len(s) > maxSentence {
+		s = s[:maxSentence] + "…"
+	}
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, text(s))
 }

@@ -22,11 +22,11 @@ const maxResolvConf = 64 << 10
 
 // fileFollower follows resolv.conf.
 type fileFollower struct {
-	path    string
-	board   *board
-	log     *slog.Logger
-	watch   *filewatch.Watch
-	known   known
+	path  string
+	board *board
+	log   *slog.Logger
+	watch *filewatch.Watch
+	known known
 }
 
 func newFileFollower(path string, b *board, log *slog.Logger) (*fileFollower, error) {

@@ -39,21 +39,22 @@ with and without netvmd.`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error { return errors.New("load, check or show is wanted") },
 	}
-	command := func(name, short, long string, do func(context.Context, *table) error) {
-		group.AddCommand(&cobra.Command{
-			Use: name, Short: short, Long: long, Args: cobra.NoArgs,
-			RunE: work(func(cmd *cobra.Command) error {
-				t, err := openTable(cmd, g)
-				if err != nil {
-					return err
-				}
-				return do(cmd.Context(), t)
-			}),
-		})
+	for _, c := range []struct {
+		name, short, long string
+		do                func(context.Context, *table) error
+	}{
+		{"load", "Load the rules where they are missing or damaged", loadHelp, load},
+		{"check", "Say what differs from how it must be", checkHelp, check},
+		{"show", "Show where DNS is led, who may send from where, and what was dropped", showHelp, show},
+	} {
+		group.AddCommand(command(c.name, c.short, c.long, func(cmd *cobra.Command) error {
+			t, err := openTable(cmd, g)
+			if err != nil {
+				return err
+			}
+			return c.do(cmd.Context(), t)
+		}))
 	}
-	command("load", "Load the rules where they are missing or damaged", loadHelp, load)
-	command("check", "Say what differs from how it must be", checkHelp, check)
-	command("show", "Show where DNS is led, who may send from where, and what was dropped", showHelp, show)
 	return group
 }
 

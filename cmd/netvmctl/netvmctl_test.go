@@ -11,17 +11,21 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
 
 	"netvmd/internal/lab"
 )
 
 func TestMain(m *testing.M) {
-	if err := lab.Enter(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
+	commands := map[string]func() int{"netvmctl": func() int { return run(os.Args[1:], os.Stdout, os.Stderr) }}
+	if commands[filepath.Base(os.Args[0])] == nil { // the tests themselves, not netvmctl in a script of theirs
+		if err := lab.Enter(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
 	}
-	os.Exit(m.Run())
+	os.Exit(testscript.RunMain(m, commands))
 }
 
 // box is a machine without a toolstack, with a configuration of its own.

@@ -16,8 +16,11 @@ import (
 	"netvmd/internal/lab"
 )
 
-// exitNotAllowed is netvmctl's exit code for who may not do that.
-const exitNotAllowed = 4
+// Exit codes of netvmctl.
+const (
+	exitNotRunning = 3
+	exitNotAllowed = 4 // for who may not do that
+)
 
 // busError is the name of the error that a call was answered with; "" = it was none.
 func busError(err error) string {

@@ -5,7 +5,8 @@ package doctor
 var checks = []check{
 	{id: "configuration", title: "Configuration", look: judged(readConfiguration)},
 	{id: "permissions", title: "Files that root alone may write", look: judged(readPermissions)},
-	{id: "store", title: "Settings from the toolstack", look: judged(readStore)},
+	{id: "store", title: "Settings from the toolstack", root: true, look: judged(readStore)},
+	{id: "xenstore", title: "XenStore", root: true, look: judged(readXenStore)},
 
 	{id: "kernel-rules", title: "What the rules need of the kernel", root: true, look: judged(readKernelRules)},
 	{id: "flowtable", title: "Short way for established flows", root: true, look: judged(readFlowtable)},

@@ -58,6 +58,14 @@ type FloodTally struct {
 // Answers is the number of calls that were answered, with a result or an error.
 func (t FloodTally) Answers() int { return t.Called - t.Lost }
 
+// Add adds another flood's.
+func (t *FloodTally) Add(o FloodTally) {
+	t.Called, t.Answered, t.Lost, t.Took = t.Called+o.Called, t.Answered+o.Answered, t.Lost+o.Lost, t.Took+o.Took
+	for name, n := range o.Errors {
+		t.Errors[name] += n
+	}
+}
+
 // Flood starts to call netvmd as a user, this often a second, over so many connections, until Stop. When ctx ends,
 // answers are not waited for any more.
 func (v *NetVM) Flood(ctx context.Context, u User, rate, connections int) (*Flood, error) {
@@ -136,8 +144,9 @@ func (f *Flood) hangUp() error {
 	return errors.Join(errs...)
 }
 
-// ReadAll reads all properties of netvmd over a connection of the caller's, and does nothing with them.
-func ReadAll(ctx context.Context, conn *godbus.Conn) error {
-	c := floodCalls[0]
-	return conn.Object(dbus.Name, dbus.Path).CallWithContext(ctx, c.method, 0, c.args...).Err
+// Call calls a method of netvmd, named with its interface, over a connection of the caller's, and waits for the answer.
+func Call(ctx context.Context, conn *godbus.Conn, method string, args ...any) error {
+	ctx, cancel := context.WithTimeout(ctx, busTimeout)
+	defer cancel()
+	return conn.Object(dbus.Name, dbus.Path).CallWithContext(ctx, method, 0, args...).Err
 }

@@ -19,7 +19,7 @@ func DNS(screen Screen, s netvm.Status, now time.Time) string {
 	p.section("Not used", dropped(s)...)
 	p.section("Overrides", overrides(s, now)...)
 	if !s.ChangedAt.IsZero() {
-		p.section("Changed", say("%s, took %s", moment(s.ChangedAt, now), took(s.ApplyTime)))
+		p.section("Changed", say("%s", lastChange(s, now)))
 	}
 	return p.String()
 }
@@ -71,5 +71,5 @@ func describeOverride(o netvm.Override, now time.Time) string {
 	if o.Persistent {
 		ends = "persistent"
 	}
-	return fmt.Sprintf("set by %s, %s, %s", o.By, moment(o.Since, now), ends)
+	return fmt.Sprintf("set by %s, since %s, %s", o.By, moment(o.Since, now), ends)
 }

@@ -25,7 +25,7 @@ func latency(l netvm.Latency) line {
 	if l.Count == 0 {
 		return say("no change was measured yet")
 	}
-	return say("from the signal to the kernel: median %s, p90 %s, p99 %s, max %s, of %d",
+	return say("took median %s, p90 %s, p99 %s, max %s (of %d)",
 		took(l.P50), took(l.P90), took(l.P99), took(l.Max), l.Count)
 }
 

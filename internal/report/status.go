@@ -99,7 +99,7 @@ func uplinks(s netvm.Status) []line {
 			where = strings.TrimPrefix(where+", gateway "+u.Gateway.String(), ", ")
 		}
 		if where != "" {
-			out = append(out, say("  %s", where))
+			out = append(out, line{text: where, below: true})
 		}
 	}
 	return out
@@ -129,11 +129,8 @@ func appVMDNS(s netvm.Status, now time.Time) []line {
 		out = []line{say("not led anywhere yet")}
 	}
 	out = append(out, say("from %s", because(s)))
-	if len(s.DNSOverrides) > 0 {
-		out = append(out, say("%s", describeOverride(s.DNSOverrides[0], now)))
-	}
 	if !s.ChangedAt.IsZero() {
-		out = append(out, say("%s", lastChange(s, now)))
+		out = append(out, say("since %s", lastChange(s, now)))
 	}
 	return out
 }
@@ -163,7 +160,7 @@ func because(s netvm.Status) string {
 }
 
 func lastChange(s netvm.Status, now time.Time) string {
-	return fmt.Sprintf("since %s, took %s", moment(s.ChangedAt, now), took(s.ApplyTime))
+	return fmt.Sprintf("%s, took %s", moment(s.ChangedAt, now), took(s.ApplyTime))
 }
 
 // vifSummary lists the vifs or, of many, the first and all that want to be looked at before them.
