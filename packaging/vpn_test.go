@@ -38,15 +38,15 @@ func (v *tunnels) leadsNow(t *testing.T, address string) {
 	}
 }
 
-// awaitLeads waits until AppVM DNS goes to the address.
-func (v *tunnels) awaitLeads(t *testing.T, address string) {
+// awaitUplink waits until netvmd says that AppVM DNS goes to the uplink's resolver.
+func (v *tunnels) awaitUplink(t *testing.T) {
 	t.Helper()
 	for e := range v.events {
-		if targets := e.Status.DNSTargets; len(targets) == 2 && targets[0].Resolver.Addr.String() == address {
+		if targets := e.Status.DNSTargets; len(targets) == 2 && targets[0].Resolver.Addr.String() == uplinks {
 			return
 		}
 	}
-	t.Fatalf("AppVM DNS did not come to %s", address)
+	t.Fatal("AppVM DNS did not come to the uplink's resolver")
 }
 
 // device makes a network device.
@@ -61,7 +61,7 @@ const (
 
 func TestVPNExamplesUnderSystemd(t *testing.T) {
 	v := bootTunnels(t)
-	v.awaitLeads(t, uplinks)
+	v.awaitUplink(t)
 	up, down := hooks(t, "PostUp")[0], hooks(t, "PreDown")[0]
 
 	t.Run("WireGuard's override is in force once it is up, and goes before it is down", func(t *testing.T) {
@@ -69,13 +69,13 @@ func TestVPNExamplesUnderSystemd(t *testing.T) {
 		v.shell(up)
 		v.leadsNow(t, "10.64.0.1")
 		v.shell(down)
-		v.awaitLeads(t, uplinks)
+		v.awaitUplink(t)
 	})
 	t.Run("it goes with the device when nobody runs PreDown, which may be run all the same", func(t *testing.T) {
 		v.shell(up)
 		v.leadsNow(t, "10.64.0.1")
 		v.shell("ip link del wg0")
-		v.awaitLeads(t, uplinks)
+		v.awaitUplink(t)
 		v.shell(down)
 	})
 	t.Run("OpenVPN's override is in force once it is up", func(t *testing.T) {
@@ -89,7 +89,7 @@ func TestVPNExamplesUnderSystemd(t *testing.T) {
 	})
 	t.Run("it goes when OpenVPN dies", func(t *testing.T) {
 		v.shell("ip link del tun-0")
-		v.awaitLeads(t, uplinks)
+		v.awaitUplink(t)
 	})
 	t.Run("OpenVPN is back at once, and goes in order", func(t *testing.T) {
 		v.device("tun-0")
@@ -99,6 +99,6 @@ func TestVPNExamplesUnderSystemd(t *testing.T) {
 		v.shell(openVPNPushed)
 		v.leadsNow(t, "10.8.0.1")
 		v.shell("script_type=down dev=tun-0 /opt/examples/openvpn-dns")
-		v.awaitLeads(t, uplinks)
+		v.awaitUplink(t)
 	})
 }
