@@ -33,7 +33,8 @@ var (
 func (v *NetVM) CommandAs(ctx context.Context, u User, name string, args ...string) *exec.Cmd {
 	cmd := v.Host.Command(ctx, name, args...)
 	cmd.Dir = "/"
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=/nonexistent", "USER=" + u.Name, "LANG=C", "DBUS_SYSTEM_BUS_ADDRESS=" + busAddress}
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=/nonexistent", "USER=" + u.Name, "LANG=C",
+		"DBUS_SYSTEM_BUS_ADDRESS=" + busAddress, raceVariable + "=" + os.Getenv(raceVariable)}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: u.UID, Gid: u.GID}}
 	return cmd
 }
