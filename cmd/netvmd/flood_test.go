@@ -84,13 +84,9 @@ func (s *scene) changes() []time.Duration {
 // flood lets users without rights do what they can while the resolvers change, and returns how long the changes took.
 func (s *scene) flood() []time.Duration {
 	s.t.Helper()
-	deaf, err := s.NetVM.Deaf(lab.Nobody)
+	deaf, err := s.NetVM.Deaf(lab.Nobody, floodRate)
 	s.must(err)
 	defer func() { _ = deaf.Close() }() // it waits for nothing
-	for range floodRate {
-		deaf.Object(dbus.Name, dbus.Path).GoWithContext(s.ctx, "org.freedesktop.DBus.Introspectable.Introspect", 0,
-			make(chan *godbus.Call, 1))
-	}
 	flood, err := s.NetVM.Flood(s.ctx, lab.Nobody, floodRate, floodConnections)
 	s.must(err)
 	s.monstrous()

@@ -71,3 +71,32 @@ func TestAFloodCountsWhatBecameOfItsCalls(t *testing.T) {
 		t.Errorf("%+v", tally)
 	}
 }
+
+func TestSomebodyWhoNeverReadsAnAnswerIsConnectedAllTheSame(t *testing.T) {
+	ctx, l := bareWithBus(t)
+	pretend(t, l)
+	conn, err := l.NetVM.Bus()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	members := func() (n int) {
+		t.Helper()
+		var names []string
+		if err := conn.BusObject().CallWithContext(ctx, busName+".ListNames", 0).Store(&names); err != nil {
+			t.Fatal(err)
+		}
+		return len(names)
+	}
+	before := members()
+	deaf, err := l.NetVM.Deaf(Nobody, 1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if after := members(); after != before+1 {
+		t.Errorf("%d members, and %d with it", before, after)
+	}
+	if err := deaf.Close(); err != nil {
+		t.Error(err)
+	}
+}
