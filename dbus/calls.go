@@ -209,7 +209,7 @@ func ours(iface string) error {
 }
 
 func getProperty(s *session, r *request) (systembus.Body, error) {
-	iface, name := r.Args.String(), r.Args.String()
+	iface, name := r.Args.Text(), r.Args.Text()
 	if err := ours(iface); err != nil {
 		return systembus.Body{}, err
 	}
@@ -217,7 +217,7 @@ func getProperty(s *session, r *request) (systembus.Body, error) {
 }
 
 func getAllProperties(s *session, r *request) (systembus.Body, error) {
-	if err := ours(r.Args.String()); err != nil {
+	if err := ours(r.Args.Text()); err != nil {
 		return systembus.Body{}, err
 	}
 	return s.shown.Load().all()
@@ -225,7 +225,7 @@ func getAllProperties(s *session, r *request) (systembus.Body, error) {
 
 // setProperty refuses: all are read-only. The value is not looked at.
 func setProperty(s *session, r *request) (systembus.Body, error) {
-	iface, name := r.Args.String(), r.Args.String()
+	iface, name := r.Args.Text(), r.Args.Text()
 	if err := ours(iface); err != nil {
 		return systembus.Body{}, err
 	}
@@ -250,7 +250,7 @@ func refresh(ctx context.Context, s *session, r *request) (systembus.Body, error
 
 // checkOverride is what can be said without the daemon, so that nobody is asked for a password for nonsense.
 func (r *request) checkOverride() error {
-	servers := r.Args.Strings(maxServers)
+	servers := r.Args.Texts(maxServers)
 	r.persistent = r.Args.Bool()
 	switch {
 	case r.Args.Bad():
