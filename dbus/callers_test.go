@@ -1,6 +1,7 @@
 package dbus
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -62,6 +63,24 @@ func TestACallerThatHoldsNothingAnyMoreIsNotFollowed(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestAnOverrideThatTheKernelDoesNotTakeYetEndsWithItsCallerToo(t *testing.T) {
+	s := newScene(t)
+	s.daemon.mu.Lock()
+	s.daemon.late = errors.New("no memory")
+	s.daemon.mu.Unlock()
+	c := client(t)
+	if err := c.SetDNSOverride(s.ctx, wanted, false); err == nil || !strings.Contains(err.Error(), "no memory") {
+		t.Errorf("%v", err)
+	}
+	if !s.holds(c) {
+		t.Error("it was not noted")
+	}
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s.daemon.until(t, "left")
 }
 
 func TestACallerThatLeavesBeforeItsOverrideIsInForceLeavesNothingBehind(t *testing.T) {

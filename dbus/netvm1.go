@@ -47,7 +47,8 @@ type Daemon interface {
 	// Refresh reads every source again and brings the kernel to what they say; changed tells whether anything was written.
 	Refresh(ctx context.Context) (changed bool, err error)
 	// SetOverride puts an override in force; it returns when the kernel has it. A server that can be no resolver is a
-	// netvm.InvalidError, and nothing was changed.
+	// netvm.InvalidError, one caller too many wraps netvm.ErrTooMany, and nothing was changed. Another error may leave it
+	// noted, for a kernel that did not take it in time and is told again: Holders says whether the caller has one then.
 	SetOverride(ctx context.Context, o netvm.Override) error
 	// ClearOverride takes the holder's override back or, if it has none, the persistent one.
 	ClearOverride(ctx context.Context, holder string) error

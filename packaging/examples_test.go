@@ -144,6 +144,27 @@ func TestOpenVPNTakesTheOverrideBack(t *testing.T) {
 	}
 }
 
+func TestREADMEShowsWhatIsThere(t *testing.T) {
+	read := func(name string) string {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	readme := read("../README.md")
+	for what, shown := range map[string]string{
+		"netvmctl's status":             read("../internal/report/testdata/status-wifi.txt"),
+		"wg0.conf's PostUp":             regexp.MustCompile(`(?m)^PostUp = .*\n`).FindString(read(wireGuard)),
+		"wg0.conf's PreDown":            regexp.MustCompile(`(?m)^PreDown = .*\n`).FindString(read(wireGuard)),
+		"the polkit rule of the manual": regexp.MustCompile(`(?s)polkit\.addRule.*?}\);\n`).FindString(read("man/org.qubes_os.NetVM1.5.md")),
+	} {
+		if shown == "" || !strings.Contains(readme, shown) {
+			t.Errorf("the README does not show %s:\n%s", what, shown)
+		}
+	}
+}
+
 func TestShellcheckFindsNothing(t *testing.T) {
 	out, err := exec.Command("shellcheck", openVPN, "deps.sh").CombinedOutput()
 	if err != nil {

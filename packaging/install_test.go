@@ -149,7 +149,7 @@ func (r root) namesWhatIsThere() {
 			continue
 		}
 		for _, path := range regexp.MustCompile(`/(?:usr|etc/netvmd|etc/xen)/\S*\w`).FindAllString(r.man(name), -1) {
-			if strings.Contains(strings.ToLower(path), "netvm") && installed[path[1:]] == "" {
+			if _, err := os.Lstat(r.path(path)); err != nil && strings.Contains(strings.ToLower(path), "netvm") {
 				r.Errorf("%s names %s, which is not installed", name, path)
 			}
 		}

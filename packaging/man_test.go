@@ -3,6 +3,7 @@ package packaging_test
 import (
 	"os/exec"
 	"regexp"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -47,6 +48,9 @@ func (r root) pagesAreWhole() {
 				r.Errorf("%s has no section %s", name, section)
 			}
 		}
+		if strings.Contains(page, "\u2010") {
+			r.Errorf("%s has hyphenated words, which cannot be copied", name)
+		}
 		for i, line := range strings.Split(page, "\n") {
 			if utf8.RuneCountInString(line) > 80 {
 				r.Errorf("%s:%d is wider than a terminal: %s", name, i+1, line)
@@ -61,30 +65,31 @@ func (r root) pagesAreWhole() {
 const netvmctlPage = "usr/share/man/man1/netvmctl.1"
 
 func (r root) pageHasCommands() {
-	r.says(netvmctlPage, "EXIT STATUS")
-	if n := r.pageHasCommandsBelow(); n < 5 {
-		r.Errorf("netvmctl has %d commands", n)
+	commands := r.commandsBelow()
+	if len(commands) < 5 {
+		r.Errorf("netvmctl completes only %q", commands)
 	}
+	r.says(netvmctlPage, append(commands, "EXIT STATUS")...)
 }
 
-// pageHasCommandsBelow asks netvmctl itself what it would complete, and counts the commands.
-func (r root) pageHasCommandsBelow(path ...string) (commands int) {
+// commandsBelow asks netvmctl itself what it would complete: the commands, as lines, and their flags.
+func (r root) commandsBelow(path ...string) (words []string) {
 	for _, word := range r.completions(append(path, "")) {
-		command := append(path[:len(path):len(path)], word)
-		line := strings.Join(append([]string{"netvmctl"}, command...), " ")
+		command := slices.Concat(path, []string{word})
+		line := "netvmctl " + strings.Join(command, " ")
 		help, err := exec.Command(r.path("usr/bin/netvmctl"), append(command, "--help")...).Output()
 		if err != nil || !strings.Contains(string(help), "\n  "+line) {
 			continue // a word that a command takes
 		}
-		commands += 1 + r.pageHasCommandsBelow(command...)
-		r.says(netvmctlPage, line)
+		words = append(words, line)
 		for _, flag := range r.completions(append(command, "--")) {
 			if flag = strings.TrimSuffix(flag, "="); flag != "--help" {
-				r.says(netvmctlPage, flag)
+				words = append(words, flag)
 			}
 		}
+		words = append(words, r.commandsBelow(command...)...)
 	}
-	return commands
+	return words
 }
 
 // completions are the words that the shells would offer for the last one.

@@ -99,7 +99,8 @@ func (m *machine) nspawn() {
 	var out strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &out
 	cmd.WaitDelay = 5 * time.Second
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	// A test that is killed has systemd-nspawn shut the container down: what was left of it would be in the next one's control groups.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	if err := cmd.Start(); err != nil {
 		m.t.Fatalf("this test needs systemd-nspawn (package systemd-container): %v", err)
 	}
@@ -274,16 +275,37 @@ func TestServiceUnderSystemd(t *testing.T) {
 	})
 	t.Run("a crash is followed by a start that takes over", func(*testing.T) {
 		before := pid()
-		_, err := m.run("systemctl", "kill", "--signal=SIGKILL", unit)
+		_, err := m.run("systemctl", "kill", "--kill-whom=main", "--signal=SIGKILL", unit)
 		m.must(err)
 		leads("192.0.2.139")
 		unitIs(unit, "active again", func() bool { return state("active")() && pid() != before })
 	})
 	t.Run("a daemon that hangs is replaced by the watchdog", func(*testing.T) {
 		before := pid()
-		_, err := m.run("systemctl", "kill", "--signal=SIGSTOP", unit)
+		_, err := m.run("systemctl", "kill", "--kill-whom=main", "--signal=SIGSTOP", unit)
 		m.must(err)
 		unitIs(unit, "replaced", func() bool { return pid() != before && state("active")() })
+		leads("192.0.2.139")
+	})
+	t.Run("a persistent override is kept inside the sandbox", func(t *testing.T) {
+		call := func(method string, args ...string) {
+			t.Helper()
+			out, err := m.run(append([]string{"busctl", "call", dbus.Name, string(dbus.Path), dbus.Interface, method}, args...)...)
+			if err != nil {
+				t.Fatalf("%s: %v: %s", method, err, out)
+			}
+		}
+		call("SetDnsOverride", "asb", "1", "192.0.2.200", "true")
+		leads("192.0.2.200")
+		before := pid()
+		_, err := m.run("systemctl", "kill", "--kill-whom=main", "--signal=SIGKILL", unit)
+		m.must(err)
+		unitIs(unit, "active again", func() bool { return state("active")() && pid() != before })
+		leads("192.0.2.200")
+		if out, err := m.run("stat", "-c", "%a %u", "/var/lib/netvmd/override.json"); err != nil || out != "644 0\n" {
+			t.Errorf("%v: %q", err, out)
+		}
+		call("ClearDnsOverride")
 		leads("192.0.2.139")
 	})
 	t.Run("a vif is mended inside the sandbox", func(t *testing.T) {

@@ -96,6 +96,7 @@ func (m *measure) dns(ctx context.Context, c common, b lab.Backend) error {
 // measure is one run of the benchmark over one backend.
 type measure struct {
 	changes int
+	made    int // changes so far, one after the other
 	idle    time.Duration
 	out     terminal
 	lab     *lab.Lab
@@ -187,11 +188,12 @@ func (m *measure) resolvers(n int) (first, second netip.Addr) {
 	return home[n%3], home[(n+1)%3]
 }
 
-// change makes the n-th change and waits until netvmd has published it.
-func (m *measure) change(ctx context.Context, w *lab.Watch, n int) (netvm.Status, error) {
+// change makes another change and waits until netvmd has published it.
+func (m *measure) change(ctx context.Context, w *lab.Watch) (netvm.Status, error) {
 	ctx, cancel := context.WithTimeout(ctx, changeTimeout)
 	defer cancel()
-	first, second := m.resolvers(n)
+	m.made++
+	first, second := m.resolvers(m.made)
 	if err := m.lab.NetVM.SetResolvers(ctx, m.lab.Home.Device, first, second); err != nil {
 		return netvm.Status{}, err
 	}
@@ -200,13 +202,13 @@ func (m *measure) change(ctx context.Context, w *lab.Watch, n int) (netvm.Status
 
 // applies measures the changes as netvmd does: from the signal's arrival to the kernel's acknowledgement.
 func (m *measure) applies(ctx context.Context) ([]time.Duration, error) {
-	times, _, err := m.changed(ctx)
+	times, _, err := m.changed(ctx, m.changes)
 	return times, err
 }
 
-// changed makes all changes, one after the other, and returns what each took and when the first virtual
+// changed makes that many changes, one after the other, and returns what each took and when the first virtual
 // address led where.
-func (m *measure) changed(ctx context.Context) ([]time.Duration, []lab.Epoch, error) {
+func (m *measure) changed(ctx context.Context, changes int) ([]time.Duration, []lab.Epoch, error) {
 	w := m.lab.NetVM.Watch(ctx)
 	defer w.Close()
 	first, err := w.Await(ctx, func(netvm.Status) bool { return true })
@@ -215,9 +217,9 @@ func (m *measure) changed(ctx context.Context) ([]time.Duration, []lab.Epoch, er
 	}
 	epochs := []lab.Epoch{{Resolver: first.DNSTargets[0].Resolver.Addr}}
 	var times []time.Duration
-	for n := 1; n <= m.changes; n++ {
+	for n := 1; n <= changes; n++ {
 		asked := time.Now()
-		s, err := m.change(ctx, w, n)
+		s, err := m.change(ctx, w)
 		if err != nil {
 			return nil, nil, fmt.Errorf("change %d: %w", n, err)
 		}
@@ -242,7 +244,7 @@ func (m *measure) underQueries(ctx context.Context) ([]time.Duration, []client, 
 	defer fresh.Stop()
 	kept := m.lab.Personal.AskLoop(ctx, lab.Virtual4[0], lab.Question{Port: 5353}, 0)
 	defer kept.Stop()
-	times, epochs, err := m.changed(ctx)
+	times, epochs, err := m.changed(ctx, m.changes)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -339,7 +341,10 @@ func (m *measure) burst(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, changeTimeout)
 	defer cancel()
 	first, second := m.resolvers(m.changes)
-	after, err := m.lab.NetVM.AwaitTargets(ctx, first, second)
+	if _, err := m.lab.NetVM.AwaitTargets(ctx, first, second); err != nil {
+		return fmt.Errorf("burst: %w", err)
+	}
+	after, err := m.lab.NetVM.Status(ctx) // what is awaited comes without statistics
 	if err != nil {
 		return fmt.Errorf("burst: %w", err)
 	}

@@ -18,8 +18,10 @@ const (
 	statusRuns = 200
 	// floodRate is how often a second a user without rights calls netvmd, over so many connections.
 	floodRate, floodConnections = 1000, 50
+	// floodTurns is how often it begins and ends.
+	floodTurns = 4
 	// askTime is how long one client asks as fast as it gets answers.
-	askTime = 3 * time.Second
+	askTime = time.Second
 )
 
 // onTheBus is the part of the benchmark that is about D-Bus and netvmctl, over one backend.
@@ -34,7 +36,7 @@ func (m *measure) onTheBus(ctx context.Context, c common, b lab.Backend) error {
 			func(ctx context.Context) error {
 				return m.programs(ctx, filepath.Join(filepath.Dir(c.netvmd), "netvmctl"))
 			},
-			m.answersOneClient,
+			m.answers,
 			m.flooded,
 		} {
 			if err := step(ctx); err != nil {
@@ -77,84 +79,140 @@ func (m *measure) programs(ctx context.Context, netvmctl string) error {
 	return nil
 }
 
-// answersOneClient measures how fast netvmd answers a client that waits for each answer.
-func (m *measure) answersOneClient(ctx context.Context) error {
+// answers measures how fast netvmd answers a client that waits for each answer, and what that costs.
+func (m *measure) answers(ctx context.Context) error {
+	const name = "org.qubes_os.NetVM1"
 	client, err := m.lab.NetVM.BusAs(lab.Nobody)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = client.Close() }() // every call was answered
-	before, err := m.lab.NetVM.Netvmd().Usage()
-	if err != nil {
-		return err
-	}
-	var times []time.Duration
-	for began := time.Now(); time.Since(began) < askTime; {
-		asked := time.Now()
-		if err := lab.ReadAll(ctx, client); err != nil {
+	table := tabwriter.NewWriter(m.out.w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "   one client, a call after the other\ta second\tmedian\tp99\tnetvmd's CPU for each\t")
+	for _, call := range [][]any{
+		{"org.freedesktop.DBus.Properties.Get", name, "DnsTargets"}, {"org.freedesktop.DBus.Properties.GetAll", name},
+		{name + ".Refresh"},
+	} {
+		method := call[0].(string)
+		before, err := m.lab.NetVM.Netvmd().Usage()
+		if err != nil {
 			return err
 		}
-		times = append(times, time.Since(asked))
+		var times []time.Duration
+		for began := time.Now(); time.Since(began) < askTime; {
+			asked := time.Now()
+			// That it may not do everything is an answer too.
+			if err := lab.Call(ctx, client, method, call[1:]...); err != nil && ctx.Err() != nil {
+				return err
+			}
+			times = append(times, time.Since(asked))
+		}
+		after, err := m.lab.NetVM.Netvmd().Usage()
+		if err != nil {
+			return err
+		}
+		sorted := sortedTimes(times)
+		fmt.Fprintf(table, "   %s\t%.0f\t%s\t%s\t%s\t\n", method[strings.LastIndex(method, ".")+1:], float64(len(times))/askTime.Seconds(),
+			ms(quantile(sorted, 50)), ms(quantile(sorted, 99)), ms(after.Since(before).CPU/time.Duration(len(times))))
 	}
-	after, err := m.lab.NetVM.Netvmd().Usage()
-	if err != nil {
-		return err
-	}
-	sorted := sortedTimes(times)
-	m.out.printf("   one client reads all properties, %.0f times a second: median %s, p99 %s; netvmd needs %s of CPU for each\n",
-		float64(len(times))/askTime.Seconds(), ms(quantile(sorted, 50)), ms(quantile(sorted, 99)),
-		ms(after.Since(before).CPU/time.Duration(len(times))))
-	return nil
-}
-
-// flooded measures the changes without and with a flood of calls.
-func (m *measure) flooded(ctx context.Context) error {
-	daemon := m.lab.NetVM.Netvmd()
-	quiet, quietEpochs, err := m.changed(ctx)
-	if err != nil {
-		return err
-	}
-	before, err := daemon.Usage()
-	if err != nil {
-		return err
-	}
-	flood, err := m.lab.NetVM.Flood(ctx, lab.Nobody, floodRate, floodConnections)
-	if err != nil {
-		return err
-	}
-	loud, loudEpochs, err := m.changed(ctx)
-	tally, stopErr := flood.Stop()
-	if err := errors.Join(err, stopErr); err != nil {
-		return err
-	}
-	after, err := daemon.Usage()
-	if err != nil {
-		return err
-	}
-	table := tabwriter.NewWriter(m.out.w, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(table, "   %d changes\tmedian\tp99\tslowest\t\n", m.changes)
-	quantileRow(table, "signal → kernel", quiet)
-	quantileRow(table, fmt.Sprintf("the same, under %d calls a second", floodRate), loud)
-	differenceRow(table, quiet, loud)
-	quiet, loud = fromTheCall(quietEpochs), fromTheCall(loudEpochs)
-	quantileRow(table, "the call of NetworkManager → kernel", quiet)
-	quantileRow(table, fmt.Sprintf("the same, under %d calls a second", floodRate), loud)
-	differenceRow(table, quiet, loud)
 	if err := table.Flush(); err != nil {
 		return err
 	}
-	used := after.Since(before)
-	m.out.printf("   the flood: %d calls by a user without rights over %d connections in %.1f s: %.0f answered a second, %d with a result\n",
-		tally.Called, floodConnections, tally.Took.Seconds(), float64(tally.Answers())/tally.Took.Seconds(), tally.Answered)
-	for _, name := range sortedNames(tally.Errors) {
-		m.out.printf("      %d × %s\n", tally.Errors[name], name)
+	m.out.printf("\n")
+	return nil
+}
+
+// timesOf is how long changes took, from the signal's arrival in netvmd and from before the call of NetworkManager that
+// brought it, until the kernel had it.
+type timesOf struct{ signal, call []time.Duration }
+
+// more makes some more changes.
+func (t *timesOf) more(ctx context.Context, m *measure) error {
+	times, epochs, err := m.changed(ctx, max(1, m.changes/floodTurns))
+	t.signal = append(t.signal, times...)
+	for i := 1; i < len(epochs); i++ {
+		t.call = append(t.call, epochs[i-1].Until.Sub(epochs[i].From))
 	}
+	return err
+}
+
+// flooded measures changes without and with a flood of calls, in turn.
+func (m *measure) flooded(ctx context.Context) error {
+	var quiet, loud timesOf
+	total := lab.FloodTally{Errors: map[string]int{}}
+	daemon := m.lab.NetVM.Netvmd()
+	first, err := daemon.Usage()
+	if err != nil {
+		return err
+	}
+	var used time.Duration
+	for range floodTurns {
+		if err := quiet.more(ctx, m); err != nil {
+			return err
+		}
+		before, err := daemon.Usage()
+		if err != nil {
+			return err
+		}
+		flood, err := m.lab.NetVM.Flood(ctx, lab.Nobody, floodRate, floodConnections)
+		if err != nil {
+			return err
+		}
+		err = loud.more(ctx, m)
+		tally, stopErr := flood.Stop()
+		if err := errors.Join(err, stopErr); err != nil {
+			return err
+		}
+		after, err := daemon.Usage()
+		if err != nil {
+			return err
+		}
+		used += after.Since(before).CPU
+		total.Add(tally)
+	}
+	last, err := daemon.Usage()
+	if err != nil {
+		return err
+	}
+	if err := m.compare(quiet, loud); err != nil {
+		return err
+	}
+	m.drowned(total)
 	m.out.printf("   netvmd: %s of CPU for 1,000 calls, the changes included; resident memory %.1f MiB before, %.1f MiB after\n\n",
-		ms(used.CPU*1000/time.Duration(max(1, tally.Called))), mib(before.Resident), mib(after.Resident))
-	if tally.Lost > 0 {
-		return fmt.Errorf("%d calls were never answered", tally.Lost)
+		ms(used*1000/time.Duration(max(1, total.Called))), mib(first.Resident), mib(last.Resident))
+	if total.Lost > 0 {
+		return fmt.Errorf("%d calls were never answered", total.Lost)
 	}
 	return nil
+}
+
+// compare prints how long changes took without and with a flood.
+func (m *measure) compare(quiet, loud timesOf) error {
+	table := tabwriter.NewWriter(m.out.w, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(table, "   %d changes, in turn without and with a flood\tmedian\tp99\tslowest\t\n", len(quiet.signal)+len(loud.signal))
+	for _, c := range []struct {
+		what        string
+		quiet, loud []time.Duration
+	}{{"signal → kernel", quiet.signal, loud.signal}, {"the call of NetworkManager → kernel", quiet.call, loud.call}} {
+		quantileRow(table, c.what, c.quiet)
+		quantileRow(table, fmt.Sprintf("the same, under %d calls a second", floodRate), c.loud)
+		differenceRow(table, c.quiet, c.loud)
+	}
+	return table.Flush()
+}
+
+// drowned prints what became of the flood's calls.
+func (m *measure) drowned(t lab.FloodTally) {
+	m.out.printf("\n   %d calls by a user without rights over %d connections: %.0f answered a second, %d with a result\n",
+		t.Called, floodConnections, float64(t.Answers())/t.Took.Seconds(), t.Answered)
+	names := make([]string, 0, len(t.Errors))
+	for name := range t.Errors {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		m.out.printf("      %d × %s\n", t.Errors[name], name)
+	}
 }
 
 // differenceRow adds to a table by how much the quantiles of some times are more than those of others.
@@ -162,24 +220,6 @@ func differenceRow(table *tabwriter.Writer, less, more []time.Duration) {
 	a, b := sortedTimes(less), sortedTimes(more)
 	fmt.Fprintf(table, "   that is more by\t%s\t%s\t%s\t\n", ms(quantile(b, 50)-quantile(a, 50)), ms(quantile(b, 99)-quantile(a, 99)),
 		ms(b[len(b)-1]-a[len(a)-1]))
-}
-
-// fromTheCall is how long each change took from before the call of NetworkManager that brought it.
-func fromTheCall(epochs []lab.Epoch) []time.Duration {
-	var times []time.Duration
-	for i := 1; i < len(epochs); i++ {
-		times = append(times, epochs[i-1].Until.Sub(epochs[i].From))
-	}
-	return times
-}
-
-func sortedNames(counts map[string]int) []string {
-	names := make([]string, 0, len(counts))
-	for name := range counts {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
 }
 
 func mib(bytes uint64) float64 { return float64(bytes) / (1 << 20) }

@@ -180,7 +180,7 @@ func (s *story) shows(ctx context.Context, o outcome, line string) outcome {
 	text, err := s.command(ctx, line)
 	o.err = errors.Join(o.err, err)
 	for _, line := range strings.Split(strings.TrimRight(text, "\n"), "\n") {
-		s.out.printf("   %s\n", line)
+		s.out.printf("%s\n", strings.TrimRight("   "+line, " "))
 	}
 	return o
 }

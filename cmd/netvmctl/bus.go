@@ -22,6 +22,12 @@ const (
 	actionOverride = "org.qubes_os.NetVM1.override"
 )
 
+// needing says what polkit must allow those who are not root before they may use the command.
+func needing(action string, cmd *cobra.Command) *cobra.Command {
+	cmd.Annotations = map[string]string{polkitAction: action}
+	return cmd
+}
+
 // withClient connects to netvmd for one piece of work.
 func withClient(cmd *cobra.Command, f func(ctx context.Context, client *dbus.Client) error) error {
 	client, err := dbus.Connect(cmd.Context())
@@ -37,19 +43,16 @@ func withClient(cmd *cobra.Command, f func(ctx context.Context, client *dbus.Cli
 
 // statusCommand is a command that shows something of the status.
 func statusCommand(g *globals, use, short, long string, text func(*cobra.Command, netvm.Status) string, json func(netvm.Status) any) *cobra.Command {
-	return &cobra.Command{
-		Use: use, Short: short, Long: long, Args: cobra.NoArgs, ValidArgsFunction: cobra.NoFileCompletions,
-		RunE: work(func(cmd *cobra.Command) error {
-			return withClient(cmd, func(ctx context.Context, client *dbus.Client) error {
-				status, err := client.Status(ctx)
-				if err != nil {
-					return err
-				}
-				if g.json {
-					return writeJSON(cmd, json(status))
-				}
-				return write(cmd, text(cmd, status))
-			})
-		}),
-	}
+	return command(use, short, long, func(cmd *cobra.Command) error {
+		return withClient(cmd, func(ctx context.Context, client *dbus.Client) error {
+			status, err := client.Status(ctx)
+			if err != nil {
+				return err
+			}
+			if g.json {
+				return writeJSON(cmd, json(status))
+			}
+			return write(cmd, text(cmd, status))
+		})
+	})
 }

@@ -19,15 +19,15 @@ import (
 
 const (
 	dnsHelp = `DNS shows where the AppVMs' DNS goes: which resolver each virtual address leads
-to, where the resolvers come from and why, which were announced and are not used,
-and the overrides, the one in force first.
+to, where the resolvers come from and why, which were announced and are not
+used, and the overrides, the one in force first.
 
 Keys of --json: dns_source, dns_reason, dns_servers, dns_dropped, dns_overrides,
-dns_targets, dns_changed_at, dns_apply_time. In dns_targets the resolver "" means
-that queries are refused.`
+dns_targets, dns_changed_at, dns_apply_time. In dns_targets the resolver ""
+means that queries are refused.`
 	refreshHelp = `Refresh has netvmd read every source again and bring the kernel to what they
-say. It says whether anything had to be changed. netvmd does that by itself: this
-is for when you do not believe it.
+say, and tells whether anything had to be changed. netvmd does that by itself:
+this is for when you do not believe it.
 
 Keys of --json: changed, and those of dns.`
 	setHelp = `Set has the AppVMs' DNS go to these servers, in this order, instead of the
@@ -37,7 +37,10 @@ The override lasts as long as this command runs, so that it ends with what it is
 for; Ctrl-C ends it. To systemd it says when it is in force (Type=notify). With
 --persistent the command returns, and the override outlives restarts until
 "netvmctl dns clear". Of several overrides the newest is in force; when it ends,
-the one before is again.`
+the one before is again.
+
+Keys of --json: servers, on a line of its own each time that the override comes
+into force; with --persistent changed, and those of dns.`
 	setExample = `  netvmctl dns set 10.8.0.1
   systemd-run --unit=vpn-dns -p Type=notify netvmctl dns set 10.8.0.1
   netvmctl dns set --persistent 9.9.9.9 149.112.112.112 2620:fe::fe`
@@ -56,49 +59,41 @@ func newDNS(g *globals) *cobra.Command {
 }
 
 func newRefresh(g *globals) *cobra.Command {
-	return &cobra.Command{
-		Use: "refresh", Short: "Have every source read again", Long: refreshHelp,
-		Args: cobra.NoArgs, ValidArgsFunction: cobra.NoFileCompletions,
-		Annotations: map[string]string{polkitAction: actionRefresh},
-		RunE: work(func(cmd *cobra.Command) error {
-			return withClient(cmd, func(ctx context.Context, client *dbus.Client) error {
-				changed, err := client.Refresh(ctx)
-				if err != nil {
-					return err
-				}
-				said := "Nothing had to be changed."
-				if changed {
-					said = "The kernel was brought to what the sources say."
-				}
-				return showForce(ctx, cmd, g, client, changed, said)
-			})
-		}),
-	}
+	cmd := command("refresh", "Have every source read again", refreshHelp, func(cmd *cobra.Command) error {
+		return withClient(cmd, func(ctx context.Context, client *dbus.Client) error {
+			changed, err := client.Refresh(ctx)
+			if err != nil {
+				return err
+			}
+			said := "Nothing had to be changed."
+			if changed {
+				said = "The kernel was brought to what the sources say."
+			}
+			return showForce(ctx, cmd, g, client, changed, said)
+		})
+	})
+	return needing(actionRefresh, cmd)
 }
 
 func newClear(g *globals) *cobra.Command {
-	return &cobra.Command{
-		Use: "clear", Short: "Take the persistent override back", Long: clearHelp,
-		Args: cobra.NoArgs, ValidArgsFunction: cobra.NoFileCompletions,
-		Annotations: map[string]string{polkitAction: actionOverride},
-		RunE: work(func(cmd *cobra.Command) error {
-			return withClient(cmd, func(ctx context.Context, client *dbus.Client) error {
-				before, err := client.Status(ctx)
-				if err != nil {
-					return err
-				}
-				if err := client.ClearDNSOverride(ctx); err != nil {
-					return err
-				}
-				cleared := slices.ContainsFunc(before.DNSOverrides, func(o netvm.Override) bool { return o.Persistent })
-				said := "There was no persistent override."
-				if cleared {
-					said = "The persistent override is taken back."
-				}
-				return showForce(ctx, cmd, g, client, cleared, said)
-			})
-		}),
-	}
+	cmd := command("clear", "Take the persistent override back", clearHelp, func(cmd *cobra.Command) error {
+		return withClient(cmd, func(ctx context.Context, client *dbus.Client) error {
+			before, err := client.Status(ctx)
+			if err != nil {
+				return err
+			}
+			if err := client.ClearDNSOverride(ctx); err != nil {
+				return err
+			}
+			cleared := slices.ContainsFunc(before.DNSOverrides, func(o netvm.Override) bool { return o.Persistent })
+			said := "There was no persistent override."
+			if cleared {
+				said = "The persistent override is taken back."
+			}
+			return showForce(ctx, cmd, g, client, cleared, said)
+		})
+	})
+	return needing(actionOverride, cmd)
 }
 
 // showForce says what came of a command and what is in force now.
@@ -115,24 +110,30 @@ func showForce(ctx context.Context, cmd *cobra.Command, g *globals, client *dbus
 
 func newSet(g *globals) *cobra.Command {
 	var persistent bool
-	cmd := &cobra.Command{
-		Use: "set ADDRESS...", Short: "Have AppVM DNS go to other servers", Long: setHelp, Example: setExample,
-		Args: cobra.MinimumNArgs(1), ValidArgsFunction: cobra.NoFileCompletions,
-		Annotations: map[string]string{polkitAction: actionOverride},
-	}
+	cmd := command("set ADDRESS...", "Have AppVM DNS go to other servers", setHelp, nil)
+	cmd.Example, cmd.Args = setExample, someAddresses
 	cmd.Flags().BoolVar(&persistent, "persistent", false, "return at once; the override lasts until it is cleared")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		servers, err := addresses(args)
 		if err != nil {
 			return err
 		}
-		set := hold
-		if persistent {
-			set = setPersistent
-		}
-		return work(func(cmd *cobra.Command) error { return set(cmd, g, servers) })(cmd, nil)
+		return work(func(cmd *cobra.Command) error {
+			if persistent {
+				return setPersistent(cmd, g, servers)
+			}
+			return hold(cmd, g, servers)
+		})(cmd, nil)
 	}
-	return cmd
+	return needing(actionOverride, cmd)
+}
+
+func someAddresses(_ *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return errors.New("the address of a DNS server is wanted")
+	}
+	_, err := addresses(args)
+	return err
 }
 
 func addresses(args []string) ([]netip.Addr, error) {
@@ -156,11 +157,18 @@ func setPersistent(cmd *cobra.Command, g *globals, servers []netip.Addr) error {
 	})
 }
 
-// hold keeps the override in force until the command is ended.
+// hold keeps the override in force until the command is ended, over restarts of netvmd; at the beginning it must be there.
 func hold(cmd *cobra.Command, g *globals, servers []netip.Addr) error {
+	err := withClient(cmd, func(ctx context.Context, client *dbus.Client) error {
+		_, err := client.Status(ctx)
+		return err
+	})
+	if err != nil {
+		return err
+	}
 	ctx, cancel := context.WithCancelCause(cmd.Context())
 	defer cancel(nil)
-	err := dbus.HoldDNSOverride(ctx, servers, func() {
+	err = dbus.HoldDNSOverride(ctx, servers, func() {
 		if err := announce(cmd, g, servers); err != nil {
 			cancel(err) // nobody would know that it is in force
 		}

@@ -22,8 +22,9 @@ vifs are admitted by their records. Loading again changes nothing.
 
 No vif comes up without these rules: after a load that failed AppVMs have no
 network, rather than no firewall.`
-	checkHelp = `Check compares the kernel with netvmd's rules, with the virtual DNS addresses and
-with the records of the vifs. It changes nothing, and exits 1 if anything differs.`
+	checkHelp = `Check compares the kernel with netvmd's rules, with the virtual DNS addresses
+and with the records of the vifs. It changes nothing, and exits 1 if anything
+differs.`
 	showHelp = `Show prints what the kernel holds: the targets of the virtual DNS addresses, the
 admitted vifs, and the counters of what was dropped and refused since the rules
 were loaded. Counters that stand at 0 are in --json only.`
@@ -39,21 +40,22 @@ with and without netvmd.`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error { return errors.New("load, check or show is wanted") },
 	}
-	command := func(name, short, long string, do func(context.Context, *table) error) {
-		group.AddCommand(&cobra.Command{
-			Use: name, Short: short, Long: long, Args: cobra.NoArgs,
-			RunE: work(func(cmd *cobra.Command) error {
-				t, err := openTable(cmd, g)
-				if err != nil {
-					return err
-				}
-				return do(cmd.Context(), t)
-			}),
-		})
+	for _, c := range []struct {
+		name, short, long string
+		do                func(context.Context, *table) error
+	}{
+		{"load", "Load the rules where they are missing or damaged", loadHelp, load},
+		{"check", "Say what differs from how it must be", checkHelp, check},
+		{"show", "Show where DNS is led, who may send from where, and what was dropped", showHelp, show},
+	} {
+		group.AddCommand(command(c.name, c.short, c.long, func(cmd *cobra.Command) error {
+			t, err := openTable(cmd, g)
+			if err != nil {
+				return err
+			}
+			return c.do(cmd.Context(), t)
+		}))
 	}
-	command("load", "Load the rules where they are missing or damaged", loadHelp, load)
-	command("check", "Say what differs from how it must be", checkHelp, check)
-	command("show", "Show where DNS is led, who may send from where, and what was dropped", showHelp, show)
 	return group
 }
 

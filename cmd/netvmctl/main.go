@@ -31,15 +31,14 @@ const (
 	exitNotAllowed = 4
 )
 
-const rootHelp = `netvmctl shows what the netvm does and says what it is to do: whether it is online
-and through what, where the AppVMs' DNS goes, which AppVMs are connected, and
-what is wrong.
+const rootHelp = `netvmctl shows the netvm and steers it: is it online and through what, where
+does the AppVMs' DNS go, which AppVMs are connected, and what is wrong?
 
 Exit codes: 0 fine, 1 failed, 2 wrong usage, 3 netvmd is not running, 4 not
 allowed.
 
-With --json times are microseconds since 1970, and lengths of time are
-microseconds; the names are those of org.qubes_os.NetVM1 on D-Bus.`
+With --json the keys are the names of org.qubes_os.NetVM1 on D-Bus; moments are
+microseconds since 1970, lengths of time are microseconds.`
 
 // failure is an error of the work itself; any other is one of usage.
 type failure struct{ error }
@@ -73,9 +72,12 @@ func run(args []string, out, complaints io.Writer) int {
 
 // explain says which exit code an error has, and what a person is told.
 func explain(cmd *cobra.Command, err error) (code int, text string) {
+	var answer dbus.Error
 	switch {
 	case !errors.As(err, &failure{}):
 		return exitUsage, fmt.Sprintf("%v; see %s --help", err, cmd.CommandPath())
+	case errors.As(err, &answer) && answer.Name == dbus.InvalidArguments:
+		return exitUsage, err.Error()
 	case errors.Is(err, dbus.ErrNotRunning):
 		return exitNotRunning, "netvmd is not running: systemctl start netvmd"
 	case errors.Is(err, dbus.ErrNotAllowed):
@@ -93,6 +95,7 @@ type globals struct {
 }
 
 func newRoot() *cobra.Command {
+	cobra.EnableCommandSorting = false // the order below is the one people need
 	g := &globals{}
 	root := &cobra.Command{
 		Use:           "netvmctl",
@@ -110,7 +113,7 @@ func newRoot() *cobra.Command {
 			root.AddCommand(c)
 		}
 	}
-	group("look", "Look:", newStatus(g), newVifs(g), newRoutes(g), newStatistics(g), newWatch(g))
+	group("look", "Look:", newStatus(g), newDoctor(g), newWatch(g), newVifs(g), newRoutes(g), newStatistics(g))
 	group("steer", "Look and steer:", newDNS(g), newFirewall(g))
 	group("program", "The program itself:", newCompletion(), newVersion(g))
 	root.SetHelpCommandGroupID("program")
@@ -118,14 +121,18 @@ func newRoot() *cobra.Command {
 }
 
 func newVersion(g *globals) *cobra.Command {
+	return command("version", "Print the version", "", func(cmd *cobra.Command) error {
+		if g.json {
+			return writeJSON(cmd, map[string]string{"version": version})
+		}
+		return write(cmd, "netvmctl "+version+"\n")
+	})
+}
+
+// command makes a command without arguments.
+func command(use, short, long string, do func(cmd *cobra.Command) error) *cobra.Command {
 	return &cobra.Command{
-		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
-		RunE: work(func(cmd *cobra.Command) error {
-			if g.json {
-				return writeJSON(cmd, map[string]string{"version": version})
-			}
-			return write(cmd, "netvmctl "+version+"\n")
-		}),
+		Use: use, Short: short, Long: long, Args: cobra.NoArgs, ValidArgsFunction: cobra.NoFileCompletions, RunE: work(do),
 	}
 }
 

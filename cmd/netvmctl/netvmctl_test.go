@@ -11,17 +11,21 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
 
 	"netvmd/internal/lab"
 )
 
 func TestMain(m *testing.M) {
-	if err := lab.Enter(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
+	commands := map[string]func() int{"netvmctl": func() int { return run(os.Args[1:], os.Stdout, os.Stderr) }}
+	if commands[filepath.Base(os.Args[0])] == nil { // the tests themselves, not netvmctl in a script of theirs
+		if err := lab.Enter(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
 	}
-	os.Exit(m.Run())
+	os.Exit(testscript.RunMain(m, commands))
 }
 
 // box is a machine without a toolstack, with a configuration of its own.
@@ -195,6 +199,19 @@ func TestWrongUsage(t *testing.T) {
 		code := run(tc.args, &out, &complaints)
 		if all := out.String() + complaints.String(); code != tc.code || !strings.Contains(strings.ToLower(all), strings.ToLower(tc.says)) {
 			t.Errorf("netvmctl %q: exit %d, want %d and %q:\n%s", tc.args, code, tc.code, tc.says, all)
+		}
+	}
+}
+
+func TestHelpFitsATerminal(t *testing.T) {
+	commands := newRoot().Commands()
+	for len(commands) > 0 {
+		c := commands[0]
+		commands = append(commands[1:], c.Commands()...)
+		for _, line := range strings.Split(c.Long+"\n"+c.Example, "\n") {
+			if len(line) > 80 {
+				t.Errorf("%s: %d columns: %s", c.CommandPath(), len(line), line)
+			}
 		}
 	}
 }

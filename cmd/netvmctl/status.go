@@ -14,7 +14,7 @@ import (
 
 const (
 	statusHelp = `Status answers in one look: is the netvm online, through what, where does AppVM
-DNS go and why, which AppVMs are connected, and what is wrong and how to mend it.
+DNS go and why, which AppVMs are connected, what is wrong and how is it mended?
 
 Keys of --json: version, state, uplinks, dns_source, dns_reason, dns_servers,
 dns_dropped, dns_overrides, dns_targets, dns_changed_at, dns_apply_time,
@@ -43,37 +43,29 @@ func newStatus(g *globals) *cobra.Command {
 }
 
 func newRoutes(g *globals) *cobra.Command {
-	return &cobra.Command{
-		Use: "routes", Short: "Print the routing table, as route -n does", Long: routesHelp,
-		Args: cobra.NoArgs, ValidArgsFunction: cobra.NoFileCompletions,
-		RunE: work(func(cmd *cobra.Command) error {
-			routes, err := vif.Routes()
+	return command("routes", "Print the routing table, as route -n does", routesHelp, func(cmd *cobra.Command) error {
+		routes, err := vif.Routes()
+		if err != nil {
+			return err
+		}
+		if g.json {
+			return writeJSON(cmd, map[string]any{"routes": report.JSONOfRoutes(routes)})
+		}
+		return write(cmd, report.Routes(routes))
+	})
+}
+
+func newStatistics(g *globals) *cobra.Command {
+	return command("statistics", "Show what was counted and how long changes took", statisticsHelp, func(cmd *cobra.Command) error {
+		return withClient(cmd, func(ctx context.Context, client *dbus.Client) error {
+			statistics, tally, err := client.Statistics(ctx)
 			if err != nil {
 				return err
 			}
 			if g.json {
-				return writeJSON(cmd, map[string]any{"routes": report.JSONOfRoutes(routes)})
+				return writeJSON(cmd, report.JSONOfStatistics(statistics, tally))
 			}
-			return write(cmd, report.Routes(routes))
-		}),
-	}
-}
-
-func newStatistics(g *globals) *cobra.Command {
-	return &cobra.Command{
-		Use: "statistics", Short: "Show what was counted and how long changes took", Long: statisticsHelp,
-		Args: cobra.NoArgs, ValidArgsFunction: cobra.NoFileCompletions,
-		RunE: work(func(cmd *cobra.Command) error {
-			return withClient(cmd, func(ctx context.Context, client *dbus.Client) error {
-				statistics, tally, err := client.Statistics(ctx)
-				if err != nil {
-					return err
-				}
-				if g.json {
-					return writeJSON(cmd, report.JSONOfStatistics(statistics, tally))
-				}
-				return write(cmd, report.Statistics(screen(cmd), statistics, tally))
-			})
-		}),
-	}
+			return write(cmd, report.Statistics(screen(cmd), statistics, tally))
+		})
+	})
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"netvmd/dbus"
+	"netvmd/internal/netvm"
 	"netvmd/internal/report"
 )
 
@@ -21,19 +22,14 @@ where received is what the AppVM sent.`
 
 func newVifs(g *globals) *cobra.Command {
 	var traffic bool
-	cmd := &cobra.Command{
-		Use: "vifs", Short: "List the AppVMs' network cards", Long: vifsHelp,
-		Args: cobra.NoArgs, ValidArgsFunction: cobra.NoFileCompletions,
-	}
-	cmd.Flags().BoolVar(&traffic, "traffic", false, "show what the AppVMs sent and received instead")
-	cmd.RunE = work(func(cmd *cobra.Command) error {
+	cmd := command("vifs", "List the AppVMs' network cards", vifsHelp, func(cmd *cobra.Command) error {
 		return withClient(cmd, func(ctx context.Context, client *dbus.Client) error {
-			if traffic {
-				return showTraffic(ctx, cmd, g, client)
-			}
 			status, err := client.Status(ctx)
 			if err != nil {
 				return err
+			}
+			if traffic {
+				return showTraffic(ctx, cmd, g, client, status.Vifs)
 			}
 			if g.json {
 				return writeJSON(cmd, map[string]any{"vifs": report.JSONOfVifs(status.Vifs)})
@@ -41,20 +37,17 @@ func newVifs(g *globals) *cobra.Command {
 			return write(cmd, report.Vifs(screen(cmd), status.Vifs, time.Now()))
 		})
 	})
+	cmd.Flags().BoolVar(&traffic, "traffic", false, "show what the AppVMs sent and received instead")
 	return cmd
 }
 
-func showTraffic(ctx context.Context, cmd *cobra.Command, g *globals, client *dbus.Client) error {
-	status, err := client.Status(ctx)
-	if err != nil {
-		return err
-	}
+func showTraffic(ctx context.Context, cmd *cobra.Command, g *globals, client *dbus.Client, vifs []netvm.Vif) error {
 	_, tally, err := client.Statistics(ctx)
 	if err != nil {
 		return err
 	}
 	if g.json {
-		return writeJSON(cmd, map[string]any{"vifs": report.JSONOfVifs(status.Vifs), "traffic": report.JSONOfTraffic(tally.Traffic)})
+		return writeJSON(cmd, map[string]any{"vifs": report.JSONOfVifs(vifs), "traffic": report.JSONOfTraffic(tally.Traffic)})
 	}
-	return write(cmd, report.Traffic(screen(cmd), status.Vifs, tally.Traffic))
+	return write(cmd, report.Traffic(screen(cmd), vifs, tally.Traffic))
 }

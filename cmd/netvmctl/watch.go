@@ -21,21 +21,20 @@ source, target, vif or problem; "" in from or to means: not there, or refused. A
 target has also apply_time.`
 
 func newWatch(g *globals) *cobra.Command {
-	return &cobra.Command{
-		Use: "watch", Short: "Print a line for each change", Long: watchHelp,
-		Args: cobra.NoArgs, ValidArgsFunction: cobra.NoFileCompletions,
-		RunE: work(func(cmd *cobra.Command) error {
-			var w watch
-			for event := range dbus.Watch(cmd.Context()) {
-				for _, change := range w.see(event, time.Now()) {
-					if err := writeChange(cmd, g, change); err != nil {
-						return err
-					}
+	return command("watch", "Print a line for each change", watchHelp, func(cmd *cobra.Command) error {
+		var w watch
+		for event := range dbus.Watch(cmd.Context()) {
+			if cmd.Context().Err() != nil {
+				break // what is told at the end is the end of the watch, not netvmd's
+			}
+			for _, change := range w.see(event, time.Now()) {
+				if err := writeChange(cmd, g, change); err != nil {
+					return err
 				}
 			}
-			return nil
-		}),
-	}
+		}
+		return nil
+	})
 }
 
 func writeChange(cmd *cobra.Command, g *globals, change report.Change) error {

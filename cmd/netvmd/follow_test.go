@@ -19,9 +19,7 @@ import (
 func TestAppVMDNSFollowsTheUplink(t *testing.T) {
 	overBackends(t, func(s *scene) {
 		h, o := s.Home.Resolvers, s.Office.Resolvers
-		step := func(name string, f func(s *scene)) {
-			s.t.Run(name, func(t *testing.T) { f(s.with(t)) })
-		}
+		step := s.step
 		s.start()
 		step("without an uplink queries are refused", func(s *scene) {
 			s.leads(none, none)
@@ -285,9 +283,7 @@ func TestConfigurationIsReadAgainAndABadOneChangesNothing(t *testing.T) {
 
 func TestOnDriftWarnLeavesWhatOthersChangedAndSaysIt(t *testing.T) {
 	s := open(t, lab.Options{})
-	s.configure(func(text string) string {
-		return strings.Replace(text, "[firewall]\n", "[firewall]\non_drift = \"warn\"\n", 1)
-	})
+	s.configure(onDriftWarn)
 	h := s.Home.Resolvers
 	s.start()
 	s.nmcli("connection", "up", "home")

@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 	"syscall"
-	"testing"
 
 	"netvmd/internal/lab"
 )
@@ -22,43 +21,32 @@ func rows(table string) [][]string {
 	return out
 }
 
-func TestNetvmctlPrintsTheRoutesThatRouteDoes(t *testing.T) {
-	s := open(t, lab.Options{})
-	s.start()
-	s.nmcli("connection", "up", "home")
+func routesAreThoseOfRoute(s *scene) {
 	s.nmcli("connection", "up", "vpn")
 	s.run("ip route add 203.0.113.0/24 via 192.0.2.1 dev home0 metric 7; ip route add unreachable 198.18.0.0/15; " +
 		"ip route add 198.51.100.7 dev vpn0; ip route add blackhole 100.64.0.0/10 metric 4294967295")
-	for _, host := range []struct {
-		*lab.Host
+	// In the AppVM there are no netvmd and no bus.
+	const noBus = "DBUS_SYSTEM_BUS_ADDRESS=unix:path=/nonexistent "
+	for _, in := range []struct {
+		host  *lab.Host
+		bus   string
 		least int // rows, with the heading
-	}{{s.NetVM.Host, 10}, {s.Work.Host, 2}} {
-		// In the AppVM there are no netvmd and no bus.
-		const noBus = "DBUS_SYSTEM_BUS_ADDRESS=unix:path=/nonexistent "
-		bus := noBus
-		if host.Name == s.NetVM.Name {
-			bus = ""
-		}
-		want, err := host.Run(s.ctx, "sh", "-c", "PATH=$PATH:/usr/sbin:/sbin route -n")
+	}{{s.NetVM.Host, "", 10}, {s.Work.Host, noBus, 2}} {
+		want, err := in.host.Run(s.ctx, "sh", "-c", "PATH=$PATH:/usr/sbin:/sbin route -n")
 		s.must(err)
-		got, err := host.Run(s.ctx, "sh", "-c", bus+netvmctl+" routes")
+		got, err := in.host.Run(s.ctx, "sh", "-c", in.bus+netvmctl+" routes")
 		s.must(err)
-		if !slices.EqualFunc(rows(got), rows(want), slices.Equal) || len(rows(want)) < host.least {
-			t.Errorf("%s: netvmctl prints\n%s\nroute -n prints\n%s", host.Name, got, want)
+		if !slices.EqualFunc(rows(got), rows(want), slices.Equal) || len(rows(want)) < in.least {
+			s.t.Errorf("%s: netvmctl prints\n%s\nroute -n prints\n%s", in.host.Name, got, want)
 		}
 	}
+	s.nmcli("connection", "down", "vpn")
+	s.leads(s.Home.Resolvers[0], s.Home.Resolvers[1])
 }
 
-func TestNetvmctlShowsTheNetvm(t *testing.T) {
-	s := open(t, lab.Options{})
+// netvmctlReads looks for the facts only: how they are put is netvmctl's own tests' business.
+func netvmctlReads(s *scene) {
 	h := s.Home.Resolvers
-	if out, code := s.ctl(lab.Nobody, "status"); code != 3 {
-		t.Errorf("without netvmd: exit code %d, %s", code, out)
-	}
-	s.start()
-	s.nmcli("connection", "up", "home")
-	s.leads(h[0], h[1])
-	s.vifsAre(s.Work.Vif, s.Personal.Vif)
 	for command, words := range map[string][]string{
 		"status": {"online", "home", h[0].String(), s.Work.Vif},
 		"dns":    {lab.Virtual4[0].String(), h[0].String(), lab.Virtual4[1].String(), h[1].String(), "networkmanager"},
@@ -67,25 +55,22 @@ func TestNetvmctlShowsTheNetvm(t *testing.T) {
 		for _, args := range [][]string{{command}, {command, "--json"}} {
 			out, code := s.ctl(lab.Nobody, args...)
 			if code != 0 {
-				t.Errorf("netvmctl %q: exit code %d", args, code)
+				s.t.Errorf("netvmctl %q: exit code %d", args, code)
 			}
 			for _, w := range words {
 				if !strings.Contains(strings.ToLower(out), w) {
-					t.Errorf("netvmctl %q prints no %q:\n%s", args, w, out)
+					s.t.Errorf("netvmctl %q prints no %q:\n%s", args, w, out)
 				}
 			}
 		}
 	}
-	out, code := s.ctl(lab.RootUser, "doctor", "--config", s.NetVM.NetvmdConfig())
-	if code > 1 || !strings.Contains(out, "NetworkManager") {
-		t.Errorf("netvmctl doctor: exit code %d:\n%s", code, out)
+	if out, code := s.ctl(lab.RootUser, "doctor", "--config", s.NetVM.NetvmdConfig()); code > 1 || !strings.Contains(out, "NetworkManager") {
+		s.t.Errorf("netvmctl doctor: exit code %d:\n%s", code, out)
 	}
-	s.watchesAsItHappens()
 }
 
-// watchesAsItHappens lets netvmctl watch while a network goes.
-func (s *scene) watchesAsItHappens() {
-	s.t.Helper()
+// watchTells lets netvmctl watch while a network goes.
+func watchTells(s *scene) {
 	cmd := s.NetVM.CommandAs(s.ctx, lab.Nobody, netvmctl, "watch")
 	out, err := cmd.StdoutPipe()
 	s.must(err)

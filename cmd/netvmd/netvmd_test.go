@@ -104,6 +104,14 @@ func open(t *testing.T, o lab.Options) *scene {
 // with is the scene for a subtest.
 func (s *scene) with(t *testing.T) *scene { return &scene{s.Lab, t, s.ctx} }
 
+// step is a subtest that begins where the one before ended: without that one there is nothing to begin with.
+func (s *scene) step(name string, f func(s *scene)) {
+	s.t.Helper()
+	if !s.t.Run(name, func(t *testing.T) { f(s.with(t)) }) {
+		s.t.FailNow()
+	}
+}
+
 func (s *scene) must(err error) {
 	s.t.Helper()
 	if err != nil {
@@ -171,6 +179,11 @@ func (s *scene) configure(change func(text string) string) {
 // setDNS adds lines to the [dns] table.
 func setDNS(lines string) func(string) string {
 	return func(text string) string { return strings.Replace(text, "[dns]\n", "[dns]\n"+lines+"\n", 1) }
+}
+
+// onDriftWarn leaves what others change in the rules.
+func onDriftWarn(text string) string {
+	return strings.Replace(text, "[firewall]\n", "[firewall]\non_drift = \"warn\"\n", 1)
 }
 
 // awaitLog waits until a line of netvmd's log since the mark contains all the words.

@@ -5,7 +5,8 @@ package doctor
 var checks = []check{
 	{id: "configuration", title: "Configuration", look: judged(readConfiguration)},
 	{id: "permissions", title: "Files that root alone may write", look: judged(readPermissions)},
-	{id: "store", title: "Settings from the toolstack", look: judged(readStore)},
+	{id: "store", title: "Settings from the toolstack", root: true, look: judged(readStore)},
+	{id: "xenstore", title: "XenStore", root: true, look: judged(readXenStore)},
 
 	{id: "kernel-rules", title: "What the rules need of the kernel", root: true, look: judged(readKernelRules)},
 	{id: "flowtable", title: "Short way for established flows", root: true, look: judged(readFlowtable)},
@@ -16,7 +17,7 @@ var checks = []check{
 
 	{id: "firewall", title: "Firewall's rules", root: true, look: judged(readFirewall)},
 	{id: "base", title: "Base firewall", root: true, look: judged(readBase)},
-	{id: "dns", title: "AppVM DNS", root: true, look: judged(readDNS)},
+	{id: "dns", title: "AppVM DNS", look: judged(readDNS)},
 	{id: "qubes-dns", title: "DNS rules of Qubes", root: true, look: judged(readQubesDNS)},
 	{id: "servers", title: "No DNS or DHCP server", look: judged(readServers)},
 	{id: "ports", title: "Ports are closed to AppVMs", root: true, look: judged(readPorts)},

@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -65,8 +66,12 @@ func (p problems) judge() finding {
 	if len(p) > 0 {
 		return warn(strings.Join(p, " "), "Do what it says; netvmctl status shows whether that helped")
 	}
-	return fine("of nothing")
+	return fine("nothing")
 }
+
+const systemd = "org.freedesktop.systemd1"
+
+var errNoSystemd = errors.New("systemd is not on this bus")
 
 // unitNames are the units that a netvm starts with.
 var unitNames = []string{"netvmd.service", "netvmd-firewall.service"}
@@ -76,10 +81,12 @@ type units struct{ disabled, missing []string }
 
 func readUnits(ctx context.Context, m *machine) (units, error) {
 	var out units
+	if runs, err := m.owned(ctx, systemd); err != nil || !runs {
+		return out, cmp.Or(err, errNoSystemd)
+	}
 	for _, unit := range unitNames {
 		var state string
-		err := m.call(ctx, "org.freedesktop.systemd1", "/org/freedesktop/systemd1",
-			"org.freedesktop.systemd1.Manager.GetUnitFileState", &state, unit)
+		err := m.call(ctx, systemd, "/org/freedesktop/systemd1", systemd+".Manager.GetUnitFileState", &state, unit)
 		var refusal godbus.Error
 		switch {
 		case errors.As(err, &refusal) && slices.Contains(unknownUnit, refusal.Name):
@@ -94,7 +101,7 @@ func readUnits(ctx context.Context, m *machine) (units, error) {
 }
 
 // unknownUnit are systemd's errors for a unit without a file.
-var unknownUnit = []string{"org.freedesktop.DBus.Error.FileNotFound", "org.freedesktop.systemd1.NoSuchUnit"}
+var unknownUnit = []string{"org.freedesktop.DBus.Error.FileNotFound", systemd + ".NoSuchUnit"}
 
 func (u units) judge() finding {
 	switch {
@@ -107,25 +114,32 @@ func (u units) judge() finding {
 	return fine("%s are enabled", strings.Join(unitNames, " and "))
 }
 
-// busPolicy is the file that lets netvmd have its name, "" where it is missing.
-type busPolicy string
+// busPolicy is what lets netvmd have its name: a file, or it has the name already.
+type busPolicy struct {
+	path  string
+	owned bool
+}
 
-func readBusPolicy(_ context.Context, m *machine) (busPolicy, error) {
+func readBusPolicy(ctx context.Context, m *machine) (b busPolicy, err error) {
 	for _, dir := range []string{"/etc", "/usr/local/share", "/usr/share"} {
 		path := dir + "/dbus-1/system.d/" + dbus.Name + ".conf"
 		if there, err := m.exists(path); there || err != nil {
-			return busPolicy(path), err
+			return busPolicy{path: path}, err
 		}
 	}
-	return "", nil
+	b.owned, err = m.owned(ctx, dbus.Name)
+	return b, err
 }
 
 func (b busPolicy) judge() finding {
-	if b == "" {
-		return fail("no "+dbus.Name+".conf in /usr/share/dbus-1/system.d: the bus refuses netvmd its name",
-			"Install netvmd again, and run: systemctl reload dbus")
+	switch {
+	case b.path != "":
+		return fine("%s", b.path)
+	case b.owned:
+		return fine("it is somewhere: netvmd has its name")
 	}
-	return fine("%s", string(b))
+	return fail("no "+dbus.Name+".conf in /usr/share/dbus-1/system.d: the bus refuses netvmd its name",
+		"Install netvmd again, and run: systemctl reload dbus")
 }
 
 // polkit is who else than root may refresh and override.

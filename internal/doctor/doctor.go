@@ -44,6 +44,8 @@ const checkTimeout = 15 * time.Second
 // Run makes all checks at the same time and gives their results in an order that is always the same. It returns when the
 // slowest is done, or soon after ctx ended.
 func Run(ctx context.Context, o Options) []Result {
+	ctx, cancel := context.WithCancel(ctx) // for what is later than its check
+	defer cancel()
 	m := newMachine(ctx, o)
 	defer m.close()
 	return diagnose(ctx, m, checks, checkTimeout)

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"syscall"
 
-	"netvmd/internal/config"
 	"netvmd/internal/parts"
 	"netvmd/internal/store"
 )
@@ -49,7 +48,8 @@ type permissions struct{ paths, why []string }
 func readPermissions(_ context.Context, m *machine) (permissions, error) {
 	var out permissions
 	for _, path := range []string{
-		m.configPath, filepath.Dir(m.configPath), m.conf.RuntimeDir, filepath.Join(m.conf.RuntimeDir, "vifs"), m.conf.Hooks.NetworkHooksDir,
+		m.configPath, filepath.Dir(m.configPath), m.conf.RuntimeDir, filepath.Join(m.conf.RuntimeDir, "vifs"), m.conf.StateDir,
+		m.conf.Hooks.NetworkHooksDir,
 	} {
 		info, err := os.Stat(m.path(path))
 		if errors.Is(err, fs.ErrNotExist) {
@@ -67,10 +67,12 @@ func readPermissions(_ context.Context, m *machine) (permissions, error) {
 
 // writable says why others than root may write a file, "" if they may not.
 func writable(info os.FileInfo) string {
-	owner := info.Sys().(*syscall.Stat_t).Uid
+	owner := info.Sys().(*syscall.Stat_t).Uid // on Linux it is always that
 	switch {
 	case owner != 0:
 		return fmt.Sprintf("belongs to user %d", owner)
+	case info.IsDir() && info.Mode()&os.ModeSticky != 0:
+		return "" // others may add files there, and not replace root's
 	case info.Mode()&0o002 != 0:
 		return "may be written by everybody"
 	case info.Mode()&0o020 != 0:
@@ -91,38 +93,33 @@ func (p permissions) judge() finding {
 type settings struct {
 	xen               bool
 	kind              string
-	wanted            config.StoreKind
 	gateway, gateway6 netip.Addr
 	virtual           []netip.Addr
 	err               error
 }
 
 func readStore(ctx context.Context, m *machine) (settings, error) {
-	s := settings{wanted: m.conf.Store.Kind}
-	var err error
-	if s.xen, err = m.onXen(); err != nil {
-		return s, err
+	xen, err := m.onXen()
+	if err != nil {
+		return settings{}, err
 	}
-	s.kind, s.err = parts.StoreKind(ctx, m.conf)
-	if s.err != nil {
-		return s, unlessOther(s.err)
+	s := settings{xen: xen}
+	from, err := store.Open(ctx, parts.StoreOptions(m.conf))
+	if err != nil {
+		s.err = err
+		return s, nil
+	}
+	if s.kind, s.err = from.Kind(), from.Close(); s.err != nil {
+		return s, nil
 	}
 	said, done, err := parts.Settings(ctx, m.conf)
 	if err != nil {
 		s.err = err
-		return s, unlessOther(err)
+		return s, nil
 	}
 	defer done()
 	s.gateway, s.gateway6, s.virtual = said.Gateway, said.Gateway6, said.Virtual
 	return s, nil
-}
-
-// unlessOther passes on that something is not allowed; any other error is a fact.
-func unlessOther(err error) error {
-	if errors.Is(err, fs.ErrPermission) {
-		return err
-	}
-	return nil
 }
 
 func (s settings) judge() finding {
@@ -143,4 +140,35 @@ func (s settings) judge() finding {
 		six = s.gateway6.String()
 	}
 	return fine("from %s: gateway %s, for IPv6 %s, virtual DNS %s", from, s.gateway, six, strings.Trim(fmt.Sprint(s.virtual), "[]"))
+}
+
+// xenStore is where a vif's own nodes are, whatever says the settings.
+type xenStore struct {
+	xen bool
+	err error
+}
+
+func readXenStore(ctx context.Context, m *machine) (xenStore, error) {
+	xen, err := m.onXen()
+	if err != nil || !xen {
+		return xenStore{}, err
+	}
+	o := parts.StoreOptions(m.conf)
+	o.Kind = store.XenStore
+	from, err := store.Open(ctx, o)
+	if err == nil {
+		err = from.Close()
+	}
+	return xenStore{true, err}, nil
+}
+
+func (x xenStore) judge() finding {
+	switch {
+	case !x.xen:
+		return fine("not needed: this is no domain of Xen")
+	case x.err != nil:
+		return fail(x.err.Error()+": the hotplug script cannot read what AppVMs' cards are to have",
+			"Run: modprobe xenfs && mount -t xenfs xenfs /proc/xen, or set store.xenstore_path")
+	}
+	return fine("it answers")
 }

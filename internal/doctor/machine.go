@@ -43,6 +43,9 @@ type machine struct {
 
 func newMachine(ctx context.Context, o Options) *machine {
 	path, _ := config.Path(o.Config)
+	if absolute, err := filepath.Abs(path); err == nil { // else it stays as it was said
+		path = absolute
+	}
 	m := &machine{
 		root: "/", uid: os.Geteuid(), version: o.Version, configPath: path,
 		log: slog.New(slog.NewTextHandler(io.Discard, nil)),

@@ -167,9 +167,7 @@ func TestRefreshReadsEverySourceAndComparesTheKernelInWhole(t *testing.T) {
 	refresh(true, "a change that no signal told of")
 	b.targets("10.139.1.1>192.0.2.2 10.139.1.2>192.0.2.2")
 	refresh(false, "nothing is different")
-	b.kernel.mu.Lock()
-	b.kernel.targets = nil
-	b.kernel.mu.Unlock()
+	b.kernel.lose()
 	refresh(true, "somebody changed the kernel")
 	select {
 	case <-b.vifs.looks:
@@ -204,9 +202,7 @@ func TestRefreshMendsEvenWhatOnDriftWarnLeaves(t *testing.T) {
 	b := start(t, s, nil)
 	b.uplinks.put(view("192.0.2.1"))
 	b.targets("10.139.1.1>192.0.2.1 10.139.1.2>192.0.2.1")
-	b.kernel.mu.Lock()
-	b.kernel.targets = nil
-	b.kernel.mu.Unlock()
+	b.kernel.lose()
 	b.Drifted("nft (pid 7)")
 	b.until("the problem", func(s netvm.Status) bool { return len(s.Problems) == 1 })
 	if changed, err := b.Refresh(b.patiently()); !changed || err != nil {

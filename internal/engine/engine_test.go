@@ -111,6 +111,13 @@ func (k *kernel) Check(_ context.Context, targets []netvm.Target) ([]string, err
 	return nil, nil
 }
 
+// lose is what somebody does who flushes the rules.
+func (k *kernel) lose() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.targets = nil
+}
+
 func (k *kernel) Accelerate(_ context.Context, devices []string) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -336,9 +343,7 @@ func TestWhatOthersChangedIsRestored(t *testing.T) {
 	b.uplinks.put(view("192.0.2.1"))
 	b.targets("10.139.1.1>192.0.2.1 10.139.1.2>192.0.2.1")
 	b.Drifted("nobody") // a hint without a change: nothing is counted
-	b.kernel.mu.Lock()
-	b.kernel.targets = nil
-	b.kernel.mu.Unlock()
+	b.kernel.lose()
 	b.Drifted("nft (pid 7)")
 	s := b.until("the restoration", func(s netvm.Status) bool { return s.Statistics.Restored > 0 })
 	if s.Statistics.Applies != 1 || s.Statistics.Restored != 1 {
@@ -355,9 +360,7 @@ func TestWhatOthersChangedIsOnlySaid(t *testing.T) {
 	b := start(t, s, nil)
 	b.uplinks.put(view("192.0.2.1"))
 	b.targets("10.139.1.1>192.0.2.1 10.139.1.2>192.0.2.1")
-	b.kernel.mu.Lock()
-	b.kernel.targets = nil
-	b.kernel.mu.Unlock()
+	b.kernel.lose()
 	b.Drifted("nft (pid 7)")
 	b.until("the problem", func(s netvm.Status) bool {
 		return len(s.Problems) == 1 && strings.Contains(s.Problems[0], "targets differ")

@@ -67,9 +67,7 @@ func TestVifsAreLookedAtOnceTheRulesAreBack(t *testing.T) {
 		t.Error("a look without a hint")
 	default:
 	}
-	b.kernel.mu.Lock()
-	b.kernel.targets = nil
-	b.kernel.mu.Unlock()
+	b.kernel.lose()
 	b.Drifted("nft (pid 7)")
 	select {
 	case <-b.vifs.looks:

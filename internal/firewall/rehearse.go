@@ -15,7 +15,7 @@ import (
 // probeTable is the name under which the rules are rehearsed: what is in our own tables has no part in it.
 const probeTable = "netvmd-probe"
 
-// Rehearse implements Backend: nft only checks, so nothing of it is ever in the kernel.
+// Rehearse implements Backend: nft only checks, so no rule of it is ever in the kernel, which may load modules for it.
 func (b *nftBackend) Rehearse(ctx context.Context) (missing []string, flowtables bool, err error) {
 	missing, err = b.rehearse(ctx, ownText+baseText)
 	if err != nil || len(missing) > 0 {

@@ -26,6 +26,14 @@ func TestARehearsalChangesNothingAndFindsNothingMissingHere(t *testing.T) {
 	})
 }
 
+func TestARehearsalIsNotMisledByWhatAnotherVersionLeft(t *testing.T) {
+	ctx := testContext(t)
+	newTopology(t).nft("table ip netvmd { set allowed { type ipv4_addr; }\n}\n")
+	b, err := newNFTables(ctx, Options{Log: testLog(t)})
+	must(t, err)
+	rehearse(t, ctx, b)
+}
+
 func rehearse(t *testing.T, ctx context.Context, b Backend) {
 	t.Helper()
 	missing, _, err := b.Rehearse(ctx)

@@ -58,6 +58,9 @@ func (v *NetVM) NetvmdConfig() string { return configPath }
 // RuntimeDir is netvmd's, where the records of the vifs are.
 func (v *NetVM) RuntimeDir() string { return netvmdDir + "/run" }
 
+// StateDir is netvmd's, where the persistent override is.
+func (v *NetVM) StateDir() string { return netvmdDir + "/state" }
+
 // notices listens, as a service manager does, to what a daemon tells of itself.
 type notices struct {
 	conn  *net.UnixConn

@@ -31,7 +31,7 @@ var mayImport = map[string][]string{
 	"netvmd/packaging":               nil,
 	"netvmd/packaging/man":           nil,
 	// What people and programs read of a status.
-	"netvmd/internal/report": {"internal/netvm"},
+	"netvmd/internal/report": {"internal/doctor", "internal/netvm"},
 	"netvmd/internal/lab":    {"internal/netvm", "dbus", "packaging"},
 	"netvmd/cmd/netvm-lab":   {"internal/netvm", "internal/lab"},
 	// What more than one program is made of.
@@ -40,7 +40,7 @@ var mayImport = map[string][]string{
 		"internal/systembus", "internal/vif"},
 	"netvmd/cmd/vif-route-netvm": {"internal/config", "internal/parts", "internal/store/xenstore", "internal/vif"},
 	"netvmd/cmd/netvmctl": {"dbus", "internal/netvm", "internal/config", "internal/firewall", "internal/parts",
-		"internal/report", "internal/vif"},
+		"internal/doctor", "internal/report", "internal/vif"},
 	"netvmd/cmd/netvmd": {"dbus", "nmhook", "internal/config", "internal/engine", "internal/firewall", "internal/hooks",
 		"internal/netvm", "internal/override", "internal/parts", "internal/store", "internal/vif"},
 }

@@ -10,7 +10,6 @@ import (
 	"netvmd/internal/config"
 	"netvmd/internal/firewall"
 	"netvmd/internal/netvm"
-	"netvmd/internal/store"
 )
 
 // Virtual are the virtual DNS addresses. When the store does not answer, AppVMs must be refused all the same: then they
@@ -61,13 +60,4 @@ func Differences(ctx context.Context, rules firewall.Backend, conf config.Config
 		}
 	}
 	return out, err
-}
-
-// StoreKind says which store the settings come from: one of store's kinds, and never "auto".
-func StoreKind(ctx context.Context, conf config.Config) (string, error) {
-	from, err := store.Open(ctx, StoreOptions(conf))
-	if err != nil {
-		return "", err
-	}
-	return from.Kind(), from.Close()
 }

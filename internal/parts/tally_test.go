@@ -123,6 +123,11 @@ func TestAnImpatientCallerIsNotKept(t *testing.T) {
 	if _, err := tally(gone); !errors.Is(err, context.Canceled) {
 		t.Errorf("who waits for another caller: %v", err)
 	}
+	select {
+	case err := <-ended:
+		t.Fatalf("it waited until the other caller ended: %v", err)
+	default:
+	}
 	end()
 	if err := <-ended; err == nil {
 		t.Error("the caller whose iptables hangs got an answer")

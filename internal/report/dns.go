@@ -10,7 +10,7 @@ import (
 // DNS is everything about AppVM DNS: where it goes, to which of which servers, why, and whose wish that is.
 func DNS(screen Screen, s netvm.Status, now time.Time) string {
 	p := &page{screen: screen}
-	m, text := served(s.DNSTargets)
+	m, text := served(s)
 	p.write("", line{text: symbols[m] + text, mark: m})
 	p.blank()
 	p.section("Targets", targetLines(s.DNSTargets)...)
@@ -19,7 +19,7 @@ func DNS(screen Screen, s netvm.Status, now time.Time) string {
 	p.section("Not used", dropped(s)...)
 	p.section("Overrides", overrides(s, now)...)
 	if !s.ChangedAt.IsZero() {
-		p.section("Changed", say("%s, took %s", moment(s.ChangedAt, now), took(s.ApplyTime)))
+		p.section("Changed", say("%s", lastChange(s, now)))
 	}
 	return p.String()
 }
@@ -71,5 +71,5 @@ func describeOverride(o netvm.Override, now time.Time) string {
 	if o.Persistent {
 		ends = "persistent"
 	}
-	return fmt.Sprintf("set by %s, %s, %s", o.By, moment(o.Since, now), ends)
+	return fmt.Sprintf("set by %s, since %s, %s", o.By, moment(o.Since, now), ends)
 }

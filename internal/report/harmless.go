@@ -14,29 +14,25 @@ const longestName = 48
 // Harmless writes the characters that a terminal would obey instead of show (C0 and C1 controls, marks of direction, other
 // formats that have no shape) and bytes that are no UTF-8 as Go's escapes, such as \x1b. What is harmless stays.
 func Harmless(s string) string {
-	clean := true
-	for _, r := range s {
-		clean = clean && shown(r)
-	}
-	if clean {
+	if utf8.ValidString(s) && strings.IndexFunc(s, obeyed) < 0 {
 		return s
 	}
 	var b strings.Builder
 	for len(s) > 0 {
 		r, size := utf8.DecodeRuneInString(s)
-		if shown(r) {
-			b.WriteString(s[:size])
-		} else {
+		if obeyed(r) || r == utf8.RuneError && size == 1 {
 			quoted := strconv.Quote(s[:size])
 			b.WriteString(quoted[1 : len(quoted)-1])
+		} else {
+			b.WriteString(s[:size])
 		}
 		s = s[size:]
 	}
 	return b.String()
 }
 
-// shown tells whether a terminal shows the character as what it is.
-func shown(r rune) bool { return r != utf8.RuneError && unicode.IsPrint(r) }
+// obeyed tells whether a terminal does something else with the character than show it.
+func obeyed(r rune) bool { return !unicode.IsPrint(r) }
 
 // HarmlessLines is Harmless for a text whose line ends are meant.
 func HarmlessLines(s string) string {

@@ -40,16 +40,17 @@ func (s Screen) paint(m mark, text string) string {
 
 // line is one thing to say; it is wrapped unless it is a row of a table.
 type line struct {
-	text string
-	mark mark
-	row  bool
+	text  string
+	mark  mark
+	row   bool
+	below bool // it belongs to the line before, and stands further right
 }
 
 func say(format string, args ...any) line { return line{text: fmt.Sprintf(format, args...)} }
 
 func (l line) as(m mark) line { l.mark = m; return l }
 
-// rows makes lines of the rows of a table, without its head.
+// rows makes lines of the rows of a table.
 func rows(cells [][]string) []line {
 	var out []line
 	for _, text := range columns(gap, cells) {
@@ -74,6 +75,9 @@ func (p *page) blank() { p.text.WriteByte('\n') }
 
 // write writes one thing after what stands before it, wrapped and indented as far as that reaches.
 func (p *page) write(before string, l line) {
+	if l.below {
+		before += "  "
+	}
 	text, indent := Harmless(l.text), strings.Repeat(" ", width(before))
 	parts := []string{text}
 	if !l.row {

@@ -30,7 +30,7 @@ def entries(value):
 
 
 def described(value):
-    return {"signature": signature(value), "entries": entries(value), "text": str(value)}
+    return {"signature": signature(value), "entries": entries(value), "text": json.dumps(value, sort_keys=True)}
 
 
 proxy = dbus.SystemBus().get_object(NAME, PATH, introspect=False)

@@ -1,0 +1,158 @@
+package doctor
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"netvmd/dbus"
+	"netvmd/internal/config"
+	"netvmd/internal/firewall"
+	"netvmd/internal/netvm"
+	"netvmd/internal/vif"
+)
+
+var errBroken = errors.New("it broke")
+
+func to(virtual, resolver string) netvm.Target {
+	t := netvm.Target{Virtual: netip.MustParseAddr(virtual)}
+	if resolver != "" {
+		t.Resolver.Addr = netip.MustParseAddr(resolver)
+	}
+	return t
+}
+
+func inspection(count int, faults map[string][]string, unrecorded ...string) vif.Inspection {
+	return vif.Inspection{Vifs: make([]netvm.Vif, count), Faults: faults, Unrecorded: unrecorded}
+}
+
+func TestEveryOutcomeOfEveryCheck(t *testing.T) {
+	nft, ipt := firewall.KindNFTables, firewall.KindIPTables
+	gateway, gateway6 := netip.MustParseAddr("10.137.0.1"), netip.MustParseAddr("fe80::1")
+	for _, tc := range []struct {
+		name          string
+		facts         interface{ judge() finding }
+		state         State
+		found, remedy string // a part of each; "" = a remedy must not be there
+	}{
+		{"no configuration", configuration{path: "/x.toml"}, OK, "no /x.toml: every key has its default", ""},
+		{"a valid configuration", configuration{path: "/x.toml", there: true}, OK, "/x.toml is valid", ""},
+		{"a wrong configuration", configuration{"/x.toml", true, errBroken}, Failed, "it broke", "reload netvmd"},
+		{"a configuration that was named and is missing", configuration{"/x.toml", false, fmt.Errorf("open: %w", fs.ErrNotExist)}, Failed, "missing", "--config"},
+
+		{"files are root's", permissions{}, OK, "root's alone", ""},
+		{"others may write", permissions{[]string{"/a", "/b"}, []string{"/a belongs to user 7", "/b x"}}, Failed, "/a belongs to user 7; /b x", "chown root /a /b && chmod go-w /a /b"},
+
+		{"settings from QubesDB", settings{xen: true, kind: "qubesdb", gateway: gateway, gateway6: gateway6, virtual: []netip.Addr{netip.MustParseAddr("10.139.1.1")}},
+			OK, "from qubesdb: gateway 10.137.0.1, for IPv6 fe80::1, virtual DNS 10.139.1.1", ""},
+		{"settings from the file alone", settings{kind: "none", gateway: gateway}, OK, "from the configuration alone: gateway 10.137.0.1, for IPv6 none", ""},
+		{"no gateway on Xen", settings{xen: true, kind: "xenstore"}, Failed, "neither the store (xenstore) nor vif.gateway", "vif.gateway"},
+		{"no gateway elsewhere", settings{kind: "none"}, Warning, "neither the store (none)", "vif.gateway"},
+		{"the store does not answer", settings{err: errBroken}, Failed, "it broke", "xenstored.service"},
+
+		{"no Xen, no XenStore", xenStore{}, OK, "not needed", ""},
+		{"XenStore answers", xenStore{xen: true}, OK, "it answers", ""},
+		{"XenStore does not answer", xenStore{true, errBroken}, Failed, "it broke", "store.xenstore_path"},
+
+		{"the kernel has all", kernelRules{rules: rules{backend: nft}}, OK, "nftables: the kernel takes", ""},
+		{"no firewall opens", kernelRules{err: errBroken}, Failed, "it broke", "nftables"},
+		{"the firewall is not read", kernelRules{rules{backend: nft}, errBroken}, Unknown, "it broke", ""},
+		{"nf_tables lacks something", kernelRules{rules: rules{backend: nft, missing: []string{"a: b", "c: d"}}}, Failed, "a: b; c: d", "CONFIG_NF_CONNTRACK_ZONES"},
+		{"iptables lacks something", kernelRules{rules: rules{backend: ipt, missing: []string{"CT"}}}, Failed, "CT", "xt_CT"},
+
+		{"flowtables are there", flowtable{rules{backend: nft, flowtables: true}, "auto"}, OK, "has flowtables", ""},
+		{"there are none", flowtable{rules{backend: nft}, "auto"}, OK, "CONFIG_NF_FLOW_TABLE", ""},
+		{"they are not wanted", flowtable{rules{backend: nft, flowtables: true}, config.FlowtableNever}, OK, "switched off", ""},
+		{"iptables has none", flowtable{rules{backend: ipt}, "auto"}, OK, "not with iptables", ""},
+
+		{"conntrack is whole", conntrack{text: true}, OK, "/proc/net/nf_conntrack", ""},
+		{"conntrack without text", conntrack{}, OK, "10 ms", ""},
+		{"conntrack without netlink", conntrack{err: errBroken}, Failed, "it broke", "modprobe nf_conntrack_netlink"},
+
+		{"nothing to forward", forwarding{}, OK, "no vif", ""},
+		{"forwarding is on", forwarding{vifs: 3}, OK, "3 vifs", ""},
+		{"forwarding is off", forwarding{vifs: 1, off: []string{"net/a", "net/b"}}, Failed, "net/a, net/b", "sysctl -w net/a=1 net/b=1"},
+
+		{"no uplink", reversePath{}, OK, "stops nothing", ""},
+		{"one strict uplink", reversePath{[]string{"eth0"}, []string{"eth0"}}, OK, "stops nothing", ""},
+		{"two loose uplinks", reversePath{[]string{"eth0", "wlan0"}, nil}, OK, "stops nothing", ""},
+		{"two uplinks, one strict", reversePath{[]string{"eth0", "wlan0"}, []string{"wlan0"}}, Warning, "strict on wlan0", "rp_filter=2"},
+
+		{"refusals are not limited", limits(nil), OK, "refused", ""},
+		{"refusals are limited", limits{"net/a", "net/b"}, Warning, "net/a, net/b", "sysctl -w net/a=0 net/b=0"},
+
+		{"the firewall is whole", whole{rules{backend: nft, loaded: true}}, OK, "whole (nftables)", ""},
+		{"nothing is loaded", whole{rules{backend: ipt, differences: []string{"x"}}}, Failed, "no rules", "netvmctl firewall load"},
+		{"the firewall is damaged", whole{rules{loaded: true, differences: []string{"x", "y"}}}, Failed, "x; y", "netvmctl firewall load"},
+
+		{"our base", base{own: true, loaded: true}, OK, "netvmd's own", ""},
+		{"our base is not loaded", base{own: true}, Failed, "none is loaded", "netvmctl firewall load"},
+		{"Qubes' base", base{loaded: true}, OK, "Qubes", ""},
+		{"no base is wanted", base{loaded: true, wanted: config.BaseNever}, Warning, "never", "auto"},
+
+		{"all is served", dns{[]netvm.Target{to("10.139.1.1", "192.0.2.1"), to("10.139.1.2", "192.0.2.2")}}, OK, "10.139.1.1 → 192.0.2.1, 10.139.1.2 → 192.0.2.2", ""},
+		{"half is served", dns{[]netvm.Target{to("10.139.1.1", "192.0.2.1"), to("fd00::1", "")}}, Warning, "fd00::1 → refused: some have no resolver of their family", "dns.servers"},
+		{"nothing is served", dns{[]netvm.Target{to("10.139.1.1", "")}}, Warning, "no resolver", "netvmctl dns"},
+		{"nothing is known", dns{}, Failed, "time out", "netvmctl firewall load"},
+
+		{"Qubes translates nothing", qubesDNS(0), OK, "alone", ""},
+		{"Qubes translates too", qubesDNS(4), Warning, "4 rules", "nft flush chain ip qubes dnat-dns"},
+
+		{"no server", servers(nil), OK, "no program", ""},
+		{"a server", servers{"dnsmasq (pid 1) serves DNS"}, Warning, "dnsmasq (pid 1) serves DNS", "127.0.0.1"},
+		{"nothing listens", ports{}, OK, "no program listens", ""},
+		{"what listens is closed", ports{[]string{"sshd"}, true}, OK, "sshd", ""},
+		{"what listens is open", ports{[]string{"sshd"}, false}, Warning, "sshd", "firewall"},
+
+		{"no vif", vifs{}, OK, "none", ""},
+		{"vifs are sound", vifs{inspection(2, nil)}, OK, "2 vifs", ""},
+		{"a vif is damaged", vifs{inspection(2, map[string][]string{"vif9.0": {"a", "b"}, "vif10.0": {"c"}}, "vif11.0")}, Failed, "vif10.0: c; vif9.0: a, b", "restart netvmd"},
+		{"a vif is a stranger's", vifs{inspection(1, nil, "vif9.0", "vif9.1")}, Warning, "vif9.0, vif9.1", "script=vif-route-netvm"},
+
+		{"the script can run", hotplug{true, true, true}, OK, "can be run", ""},
+		{"the script is missing on Xen", hotplug{xen: true}, Failed, "missing", "ln -sf"},
+		{"the script is missing elsewhere", hotplug{}, Warning, "no domain of Xen", "ln -sf"},
+		{"the script is not executable", hotplug{there: true}, Failed, "cannot be run", "chmod 755"},
+		{"no script of Qubes", qubesHotplug{}, OK, "not installed", ""},
+		{"Qubes' script is ours", qubesHotplug{true, true}, OK, "leads to vif-route-netvm", ""},
+		{"Qubes' script is its own", qubesHotplug{true, false}, Warning, "vif-route-qubes is Qubes' own", "ln -sf"},
+		{"no hooks of Qubes", qubesHooks(nil), OK, "none", ""},
+		{"hooks of Qubes", qubesHooks{"/a", "/b"}, Warning, "/a and /b", "chmod a-x /a /b"},
+
+		{"the bus answers", bus{}, OK, "answers", ""},
+		{"there is no bus", bus{errBroken}, Failed, "it broke", "systemctl start dbus"},
+		{"NetworkManager runs", networkManager{true, "auto"}, OK, "it runs", ""},
+		{"NetworkManager does not run", networkManager{false, "auto"}, Warning, "does not run", "start NetworkManager"},
+		{"NetworkManager does not run and is needed", networkManager{false, "networkmanager"}, Failed, "dns.source", "start NetworkManager"},
+		{"NetworkManager leaves vifs alone", managed(nil), OK, "no vif", ""},
+		{"NetworkManager manages vifs", managed{"vif1.0", "vif2.0"}, Failed, "vif1.0, vif2.0", "unmanaged-devices=interface-name:vif*"},
+		{"resolved runs", resolved{running: true, stub: true}, OK, "it runs", ""},
+		{"resolved does not run", resolved{source: "auto"}, OK, "nothing needs it", ""},
+		{"resolved does not run and resolv.conf needs it", resolved{stub: true}, Warning, "resolv.conf", "start systemd-resolved"},
+		{"resolved does not run and netvmd needs it", resolved{source: "resolved"}, Failed, "dns.source", "start systemd-resolved"},
+
+		{"netvmd runs", daemon{"1", "1", nil}, OK, "release 1 runs", ""},
+		{"another netvmd runs", daemon{"1", "2", nil}, Warning, "release 1 runs, and 2 is installed", "restart netvmd"},
+		{"netvmd does not run", daemon{err: fmt.Errorf("x: %w", dbus.ErrNotRunning)}, Failed, "does not run", "start netvmd"},
+		{"netvmd talks nonsense", daemon{err: errBroken}, Failed, "it broke", "restart netvmd"},
+		{"no problems", problems(nil), OK, "nothing", ""},
+		{"problems", problems{"A. Do b.", "C."}, Warning, "A. Do b. C.", "netvmctl status"},
+		{"units are enabled", units{}, OK, "netvmd.service and netvmd-firewall.service", ""},
+		{"a unit is disabled", units{disabled: []string{"netvmd.service"}}, Warning, "netvmd.service is not enabled", "systemctl enable netvmd.service"},
+		{"a unit is missing", units{missing: []string{"netvmd.service"}}, Failed, "does not know netvmd.service", "daemon-reload"},
+		{"the policy is there", busPolicy{path: "/x.conf"}, OK, "/x.conf", ""},
+		{"the policy is elsewhere", busPolicy{owned: true}, OK, "has its name", ""},
+		{"the policy is missing", busPolicy{}, Failed, "refuses netvmd its name", "Install"},
+		{"no polkit", polkit{}, OK, "root alone", ""},
+		{"polkit without our actions", polkit{there: true}, Warning, "does not know", "policy is missing"},
+		{"polkit with our actions", polkit{true, true}, OK, "polkit says", ""},
+	} {
+		got := tc.facts.judge()
+		if got.state != tc.state || !strings.Contains(got.found, tc.found) || !strings.Contains(got.remedy, tc.remedy) || (tc.remedy == "") != (got.remedy == "") {
+			t.Errorf("%s: %+v; want %s, %q, %q", tc.name, got, tc.state, tc.found, tc.remedy)
+		}
+	}
+}
