@@ -154,16 +154,25 @@ func (s *sieve) Write(p []byte) (int, error) {
 		s.begun = bytes.Equal(p, handshakeEnd)
 		return s.Conn.Write(p)
 	}
-	s.sending.Lock()
-	defer s.sending.Unlock()
-	if err := s.SetWriteDeadline(time.Now().Add(sendTimeout)); err != nil {
+	if err := s.send(p); err != nil {
 		return 0, err
 	}
-	n, err := s.Conn.Write(p)
-	if err != nil { // half a message is on its way: nothing can follow it
-		err = errors.Join(err, s.Close())
+	return len(p), nil
+}
+
+// send sends one message, which may be in parts.
+func (s *sieve) send(parts ...[]byte) error {
+	s.sending.Lock()
+	defer s.sending.Unlock()
+	err := s.SetWriteDeadline(time.Now().Add(sendTimeout))
+	if err == nil {
+		message := net.Buffers(parts)
+		_, err = message.WriteTo(s.Conn)
 	}
-	return n, err
+	if err != nil { // half a message may be on its way: nothing can follow it
+		return errors.Join(fmt.Errorf("send to the bus: %w", err), s.Close())
+	}
+	return nil
 }
 
 // answer sends an answer, unless the caller wants none.
@@ -171,7 +180,7 @@ func (s *sieve) answer(c *Call, errorName string, body Body) error {
 	if c.Flags&godbus.FlagNoReplyExpected != 0 {
 		return nil
 	}
-	if _, err := s.Write(c.answer(s.serial.GetSerial(), errorName, body)); err != nil {
+	if err := s.send(c.answer(s.serial.GetSerial(), errorName, body), body.bytes); err != nil {
 		return fmt.Errorf("answer %s: %w", c, err)
 	}
 	return nil
