@@ -3,6 +3,7 @@ package dbus
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
@@ -13,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	godbus "github.com/godbus/dbus/v5"
 )
@@ -53,6 +55,12 @@ func (r *rawCaller) write(b []byte) {
 // call sends a method call with a body as it is on the wire.
 func (r *rawCaller) call(to, path, iface, member string, flags byte, signature string, body []byte) {
 	r.t.Helper()
+	if err := r.try(to, path, iface, member, flags, signature, body); err != nil {
+		r.t.Fatalf("the bus has thrown the caller out: %v", err)
+	}
+}
+
+func (r *rawCaller) try(to, path, iface, member string, flags byte, signature string, body []byte) error {
 	r.serial++
 	le := binary.LittleEndian
 	m := []byte{'l', 1, flags, 1}
@@ -70,7 +78,8 @@ func (r *rawCaller) call(to, path, iface, member string, flags byte, signature s
 		m = append(append(append(align(m), 8, 1, 'g', 0, byte(len(signature))), signature...), 0)
 	}
 	le.PutUint32(m[12:], uint32(len(m)-16))
-	r.write(append(align(m), body...))
+	_, err := r.socket.Write(append(align(m), body...))
+	return err
 }
 
 func (r *rawCaller) ours(member, signature string, body []byte) {
@@ -369,4 +378,27 @@ func (r *rawCaller) skip() {
 	if _, err := r.in.Discard(16 + (int(fields)+7)&^7 + int(body)); err != nil {
 		r.t.Fatal(err)
 	}
+}
+
+// The bus keeps what a caller does not read, and at last stops reading from whoever sends it.
+func TestCallersThatDoNotReadTheirAnswersKeepNoOverrideInForce(t *testing.T) {
+	s := newScene(t, `<limit name="max_incoming_bytes">100000</limit>`)
+	holder := client(t)
+	s.set(t, holder)
+	greedy := newRawCaller(t)
+	go func() {
+		body := append(binary.LittleEndian.AppendUint32(nil, uint32(len(Interface))), Interface+"\x00"...)
+		for greedy.try(Name, string(Path), properties, "GetAll", 0, "s", body) == nil { // until the test ends
+		}
+	}()
+	for stuck := false; !stuck; {
+		ctx, cancel := context.WithTimeout(s.ctx, time.Second)
+		_, err := client(t).Status(ctx)
+		stuck = errors.Is(err, context.DeadlineExceeded)
+		cancel()
+	}
+	if err := holder.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s.daemon.until(t, "left")
 }
