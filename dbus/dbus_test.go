@@ -34,7 +34,7 @@ func TestClientReadsWhatTheServicePublished(t *testing.T) {
 
 func TestOneSignalForASnapshotWithTheChangedPropertiesOnly(t *testing.T) {
 	sc := newScene(t)
-	s, c := sc.service, client(t)
+	s, c := sc.service, as(t, 0)
 	signals := make(chan *godbus.Signal, 16)
 	if err := c.conn.AddMatchSignalContext(sc.ctx, godbus.WithMatchObjectPath(Path)); err != nil {
 		t.Fatal(err)
@@ -88,7 +88,7 @@ func TestVifsThatComeAndGoAreSignalledByName(t *testing.T) {
 	} {
 		t.Run(tc.what, func(t *testing.T) {
 			sc := newScene(t)
-			ctx, s, c, status := sc.ctx, sc.service, client(t), sample()
+			ctx, s, c, status := sc.ctx, sc.service, as(t, 0), sample()
 			events := Watch(ctx)
 			status.Vifs = tc.before
 			s.Publish(status)

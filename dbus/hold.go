@@ -40,12 +40,12 @@ func hold(ctx context.Context, servers []netip.Addr, inForce func()) (connected 
 		return false, err
 	}
 	defer func() { _ = c.Close() }() // which ends the override
-	signals, owner, err := c.follow(ctx)
+	signals, err := c.follow(ctx)
 	if err != nil {
 		return false, err
 	}
-	for set := ""; ; {
-		if owner != "" && owner != set {
+	for set := any(""); ; {
+		if owner := c.owner.Load(); owner != "" && owner != set {
 			err := c.SetDNSOverride(ctx, servers, false)
 			if err == nil {
 				set = owner
@@ -61,7 +61,7 @@ func hold(ctx context.Context, servers []netip.Addr, inForce func()) (connected 
 			if !ok {
 				return true, errBusGone
 			}
-			moved(sig, &owner)
+			c.learn(sig)
 		}
 	}
 }
