@@ -156,12 +156,10 @@ func (a *attendance) set(ctx context.Context, conn *godbus.Conn, name string, o 
 	if err != nil {
 		return err
 	}
-	if err := a.daemon.SetOverride(ctx, o); err != nil {
-		a.unfollow(ctx, p)
-		return err
-	}
-	a.hold(ctx, p)
-	return nil
+	err = a.daemon.SetOverride(ctx, o)
+	a.hold(ctx, p)      // an override that the kernel did not take in time is noted all the same
+	a.settle(ctx, name) // and one that was refused is not
+	return err
 }
 
 // clear takes a caller's override back, or the persistent one.

@@ -33,9 +33,9 @@ type method struct {
 // methods are all, by interface and name. No name is in two interfaces, as a caller may leave the interface out.
 var methods = map[string]map[string]method{
 	Interface: {
-		"Refresh":          {work: refresh},
-		"SetDnsOverride":   {takes: "asb", check: (*request).checkOverride, work: setOverride},
-		"ClearDnsOverride": {work: clearOverride},
+		"Refresh":          {work: shown(refresh)},
+		"SetDnsOverride":   {takes: "asb", check: (*request).checkOverride, work: shown(setOverride)},
+		"ClearDnsOverride": {work: shown(clearOverride)},
 		"ListRoutes": {work: func(ctx context.Context, s *session, _ *request) (systembus.Body, error) {
 			return s.routes.get(ctx)
 		}},
@@ -209,7 +209,7 @@ func ours(iface string) error {
 }
 
 func getProperty(s *session, r *request) (systembus.Body, error) {
-	iface, name := r.Args.String(), r.Args.String()
+	iface, name := r.Args.Text(), r.Args.Text()
 	if err := ours(iface); err != nil {
 		return systembus.Body{}, err
 	}
@@ -217,7 +217,7 @@ func getProperty(s *session, r *request) (systembus.Body, error) {
 }
 
 func getAllProperties(s *session, r *request) (systembus.Body, error) {
-	if err := ours(r.Args.String()); err != nil {
+	if err := ours(r.Args.Text()); err != nil {
 		return systembus.Body{}, err
 	}
 	return s.shown.Load().all()
@@ -225,7 +225,7 @@ func getAllProperties(s *session, r *request) (systembus.Body, error) {
 
 // setProperty refuses: all are read-only. The value is not looked at.
 func setProperty(s *session, r *request) (systembus.Body, error) {
-	iface, name := r.Args.String(), r.Args.String()
+	iface, name := r.Args.Text(), r.Args.Text()
 	if err := ours(iface); err != nil {
 		return systembus.Body{}, err
 	}
@@ -233,6 +233,15 @@ func setProperty(s *session, r *request) (systembus.Body, error) {
 		return systembus.Body{}, err
 	}
 	return systembus.Body{}, refusal(busPropertyReadOnly, "%s of %s is read-only", name, Interface)
+}
+
+// shown has a call answered only when what came of it can be read.
+func shown(work func(context.Context, *session, *request) (systembus.Body, error)) func(context.Context, *session, *request) (systembus.Body, error) {
+	return func(ctx context.Context, s *session, r *request) (systembus.Body, error) {
+		result, err := work(ctx, s, r)
+		s.catchUp()
+		return result, err
+	}
 }
 
 func refresh(ctx context.Context, s *session, r *request) (systembus.Body, error) {
@@ -250,7 +259,7 @@ func refresh(ctx context.Context, s *session, r *request) (systembus.Body, error
 
 // checkOverride is what can be said without the daemon, so that nobody is asked for a password for nonsense.
 func (r *request) checkOverride() error {
-	servers := r.Args.Strings(maxServers)
+	servers := r.Args.Texts(maxServers)
 	r.persistent = r.Args.Bool()
 	switch {
 	case r.Args.Bad():

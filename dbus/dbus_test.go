@@ -1,7 +1,6 @@
 package dbus
 
 import (
-	"encoding/xml"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -125,53 +124,6 @@ func TestSecondServiceIsToldThatTheNameIsTaken(t *testing.T) {
 	s := newScene(t)
 	if err := NewService(newFakeDaemon(), quiet()).Run(s.ctx); !errors.Is(err, ErrNameTaken) {
 		t.Errorf("got %v", err)
-	}
-}
-
-func TestPropertiesRefuseWhatTheyMust(t *testing.T) {
-	ctx := newScene(t).ctx
-	obj := client(t).conn.Object(Name, Path)
-	for _, tc := range []struct {
-		want string
-		call *godbus.Call
-	}{
-		{"PropertyReadOnly", obj.CallWithContext(ctx, properties+".Set", 0, Interface, "State", godbus.MakeVariant("x"))},
-		{"UnknownProperty", obj.CallWithContext(ctx, properties+".Set", 0, Interface, "Nonsense", godbus.MakeVariant("x"))},
-		{"UnknownProperty", obj.CallWithContext(ctx, properties+".Get", 0, Interface, "Nonsense")},
-		{"UnknownInterface", obj.CallWithContext(ctx, properties+".GetAll", 0, "x.y")},
-		{"UnknownMethod", obj.CallWithContext(ctx, Interface+".Nonsense", 0)},
-	} {
-		var e godbus.Error
-		if !errors.As(tc.call.Err, &e) || !strings.HasSuffix(e.Name, tc.want) {
-			t.Errorf("want %s, got %v", tc.want, tc.call.Err)
-		}
-	}
-}
-
-// The contract names just the properties that are there, with their types.
-func TestContractAndPropertiesAgree(t *testing.T) {
-	var node struct {
-		Interfaces []struct {
-			Name       string `xml:"name,attr"`
-			Properties []struct {
-				Name string `xml:"name,attr"`
-				Type string `xml:"type,attr"`
-			} `xml:"property"`
-		} `xml:"interface"`
-	}
-	if err := xml.Unmarshal([]byte(Contract), &node); err != nil {
-		t.Fatal(err)
-	}
-	want := map[string]string{}
-	for _, p := range node.Interfaces[0].Properties {
-		want[p.Name] = p.Type
-	}
-	got := map[string]string{}
-	for name, v := range encode(netvm.Status{}) {
-		got[name] = v.Signature().String()
-	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("XML against values (-want +got):\n%s", diff)
 	}
 }
 

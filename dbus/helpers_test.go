@@ -196,6 +196,7 @@ type fakeDaemon struct {
 	overrides []netvm.Override
 	hold      chan struct{} // not nil: what changes something waits until it is closed
 	err       error         // the answer to everything
+	late      error         // the answer to an override that was noted, and that the kernel does not take yet
 	tally     netvm.Tally
 }
 
@@ -241,7 +242,7 @@ func (d *fakeDaemon) SetOverride(ctx context.Context, o netvm.Override) error {
 	d.overrides = slices.DeleteFunc(d.overrides, func(old netvm.Override) bool { return old.Holder == o.Holder })
 	d.overrides = append([]netvm.Override{o}, d.overrides...)
 	d.tell("set %s %v %t by %s", o.Holder, o.Servers, o.Persistent, o.By)
-	return nil
+	return d.late
 }
 
 func (d *fakeDaemon) ClearOverride(ctx context.Context, holder string) error {

@@ -19,15 +19,15 @@ import (
 
 const (
 	dnsHelp = `DNS shows where the AppVMs' DNS goes: which resolver each virtual address leads
-to, where the resolvers come from and why, which were announced and are not used,
-and the overrides, the one in force first.
+to, where the resolvers come from and why, which were announced and are not
+used, and the overrides, the one in force first.
 
 Keys of --json: dns_source, dns_reason, dns_servers, dns_dropped, dns_overrides,
-dns_targets, dns_changed_at, dns_apply_time. In dns_targets the resolver "" means
-that queries are refused.`
+dns_targets, dns_changed_at, dns_apply_time. In dns_targets the resolver ""
+means that queries are refused.`
 	refreshHelp = `Refresh has netvmd read every source again and bring the kernel to what they
-say. It says whether anything had to be changed. netvmd does that by itself: this
-is for when you do not believe it.
+say, and tells whether anything had to be changed. netvmd does that by itself:
+this is for when you do not believe it.
 
 Keys of --json: changed, and those of dns.`
 	setHelp = `Set has the AppVMs' DNS go to these servers, in this order, instead of the
@@ -37,7 +37,10 @@ The override lasts as long as this command runs, so that it ends with what it is
 for; Ctrl-C ends it. To systemd it says when it is in force (Type=notify). With
 --persistent the command returns, and the override outlives restarts until
 "netvmctl dns clear". Of several overrides the newest is in force; when it ends,
-the one before is again.`
+the one before is again.
+
+Keys of --json: servers, on a line of its own each time that the override comes
+into force; with --persistent changed, and those of dns.`
 	setExample = `  netvmctl dns set 10.8.0.1
   systemd-run --unit=vpn-dns -p Type=notify netvmctl dns set 10.8.0.1
   netvmctl dns set --persistent 9.9.9.9 149.112.112.112 2620:fe::fe`

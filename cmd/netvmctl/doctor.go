@@ -9,13 +9,13 @@ import (
 	"netvmd/internal/report"
 )
 
-const doctorHelp = `Doctor checks what a netvm needs (the kernel, its rules and settings, the programs
-around netvmd, and netvmd itself) and says how to mend what it finds. It changes
-nothing, works without netvmd, and exits 1 if a check failed. Some checks need
-root.
+const doctorHelp = `Doctor checks what a netvm needs (the kernel, its rules and settings, the
+programs around netvmd, and netvmd itself) and says how to mend what it finds.
+It changes nothing, works without netvmd, and exits 1 if a check failed. Some
+checks need root.
 
-Keys of --json: checks, a list of id, title, state, found and remedy, where state
-is ok, warning, failed or unknown.`
+Keys of --json: checks, a list of id, title, state, found and remedy, where
+state is ok, warning, failed or unknown.`
 
 func newDoctor(g *globals) *cobra.Command {
 	return command("doctor", "Check what a netvm needs, and say how to mend it", doctorHelp, func(cmd *cobra.Command) error {

@@ -22,8 +22,9 @@ vifs are admitted by their records. Loading again changes nothing.
 
 No vif comes up without these rules: after a load that failed AppVMs have no
 network, rather than no firewall.`
-	checkHelp = `Check compares the kernel with netvmd's rules, with the virtual DNS addresses and
-with the records of the vifs. It changes nothing, and exits 1 if anything differs.`
+	checkHelp = `Check compares the kernel with netvmd's rules, with the virtual DNS addresses
+and with the records of the vifs. It changes nothing, and exits 1 if anything
+differs.`
 	showHelp = `Show prints what the kernel holds: the targets of the virtual DNS addresses, the
 admitted vifs, and the counters of what was dropped and refused since the rules
 were loaded. Counters that stand at 0 are in --json only.`

@@ -202,3 +202,16 @@ func TestWrongUsage(t *testing.T) {
 		}
 	}
 }
+
+func TestHelpFitsATerminal(t *testing.T) {
+	commands := newRoot().Commands()
+	for len(commands) > 0 {
+		c := commands[0]
+		commands = append(commands[1:], c.Commands()...)
+		for _, line := range strings.Split(c.Long+"\n"+c.Example, "\n") {
+			if len(line) > 80 {
+				t.Errorf("%s: %d columns: %s", c.CommandPath(), len(line), line)
+			}
+		}
+	}
+}

@@ -30,8 +30,10 @@ var update = flag.Bool("update", false, "write what is printed into the scripts'
 const patience = 20 * time.Second
 
 func TestScripts(t *testing.T) {
+	deadline, _ := t.Deadline() // zero = none
 	testscript.RunT(inTurn{t}, testscript.Params{
-		Dir: "testdata", UpdateScripts: *update, RequireExplicitExec: true, RequireUniqueNames: true,
+		Deadline: deadline,
+		Dir:      "testdata", UpdateScripts: *update, RequireExplicitExec: true, RequireUniqueNames: true,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("TZ", "UTC")
 			env.Setenv("GORACE", "atexit_sleep_ms=0") // netvmctl with the race detector would wait a second at its end
@@ -63,6 +65,7 @@ type scene struct {
 	netvmd  *standIn
 	stop    func()
 	program *exec.Cmd
+	output  io.Closer
 	lines   chan string
 	notify  *net.UnixConn
 }
@@ -140,7 +143,7 @@ func start(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(cmd.Start())
 	lines := make(chan string, 64)
 	s := sceneOf(ts)
-	s.program, s.lines = cmd, lines
+	s.program, s.output, s.lines = cmd, in, lines
 	go func() {
 		defer close(lines)
 		for scanner := bufio.NewScanner(out); scanner.Scan(); {
@@ -167,18 +170,21 @@ func sees(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-// ends sends a signal to the started program and wants it to exit with 0, soon: ends INT.
+// ends sends a signal to the started program and wants it to exit with 0, soon and without another word: ends INT.
 func ends(ts *testscript.TestScript, _ bool, args []string) {
 	signals := map[string]os.Signal{"INT": syscall.SIGINT, "TERM": syscall.SIGTERM, "HUP": syscall.SIGHUP}
-	program := sceneOf(ts).program
-	ts.Check(program.Process.Signal(signals[args[0]]))
+	s := sceneOf(ts)
+	ts.Check(s.program.Process.Signal(signals[args[0]]))
 	done := make(chan error, 1)
-	go func() { done <- program.Wait() }()
+	go func() { done <- s.program.Wait(); _ = s.output.Close() }()
 	select {
 	case err := <-done:
 		ts.Check(err)
 	case <-time.After(patience):
 		ts.Fatalf("it does not end")
+	}
+	for line := range s.lines {
+		ts.Fatalf("it ends with %q", line)
 	}
 }
 

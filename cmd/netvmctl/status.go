@@ -14,7 +14,7 @@ import (
 
 const (
 	statusHelp = `Status answers in one look: is the netvm online, through what, where does AppVM
-DNS go and why, which AppVMs are connected, and what is wrong and how to mend it.
+DNS go and why, which AppVMs are connected, what is wrong and how is it mended?
 
 Keys of --json: version, state, uplinks, dns_source, dns_reason, dns_servers,
 dns_dropped, dns_overrides, dns_targets, dns_changed_at, dns_apply_time,

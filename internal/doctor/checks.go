@@ -17,7 +17,7 @@ var checks = []check{
 
 	{id: "firewall", title: "Firewall's rules", root: true, look: judged(readFirewall)},
 	{id: "base", title: "Base firewall", root: true, look: judged(readBase)},
-	{id: "dns", title: "AppVM DNS", root: true, look: judged(readDNS)},
+	{id: "dns", title: "AppVM DNS", look: judged(readDNS)},
 	{id: "qubes-dns", title: "DNS rules of Qubes", root: true, look: judged(readQubesDNS)},
 	{id: "servers", title: "No DNS or DHCP server", look: judged(readServers)},
 	{id: "ports", title: "Ports are closed to AppVMs", root: true, look: judged(readPorts)},

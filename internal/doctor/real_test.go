@@ -73,7 +73,7 @@ func (h *house) record(name, address string) {
 // says wants these states, and the rest of them as before.
 func (h *house) says(want map[string]State) map[string]Result {
 	h.t.Helper()
-	before := ruleset(h.t)
+	before := h.everything()
 	got := map[string]Result{}
 	for _, r := range Run(deadline(h.t), Options{Config: h.path, Version: "1"}) {
 		got[r.ID] = r
@@ -83,17 +83,19 @@ func (h *house) says(want map[string]State) map[string]Result {
 			h.t.Errorf("%+v; want %s", got[id], state)
 		}
 	}
-	if after := ruleset(h.t); after != before {
-		h.t.Errorf("the look changed the rules from\n%s to\n%s", before, after)
+	if after := h.everything(); after != before {
+		h.t.Errorf("the look changed the machine from\n%s to\n%s", before, after)
 	}
 	return got
 }
 
-func ruleset(t *testing.T) string {
-	t.Helper()
-	out, err := exec.Command("sh", "-c", "nft -s list ruleset; sysctl -a 2>/dev/null | grep -E 'ratelimit|forward'").Output()
+// everything is what no check may change.
+func (h *house) everything() string {
+	h.t.Helper()
+	const script = `nft -s list ruleset; sysctl -a 2>/dev/null | grep -E "ratelimit|forward"; find "$0" -printf "%p %m %C@\n"`
+	out, err := exec.Command("sh", "-c", script, filepath.Dir(h.path)).Output()
 	if err != nil {
-		t.Fatal(err)
+		h.t.Fatal(err)
 	}
 	return string(out)
 }

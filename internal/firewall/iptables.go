@@ -152,11 +152,15 @@ func (b *iptBackend) faults(ctx context.Context) ([]string, []*iptState, error) 
 	if err != nil {
 		return nil, nil, fmt.Errorf("iptables: %w", err)
 	}
-	states, unlock, err := b.readLocked(ctx)
+	unlock, err := lockExisting(ctx, b.lock)
+	if err != nil {
+		return nil, nil, fmt.Errorf("iptables: %w", err)
+	}
+	defer unlock()
+	states, err := b.read(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
-	defer unlock()
 	for _, s := range states {
 		if s.fault != "" {
 			out = append(out, s.fault)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -46,6 +47,14 @@ func lockFile(ctx context.Context, path string) (unlock func(), err error) {
 		return nil, fmt.Errorf("lock %s: %w", path, err)
 	}
 	return unlock, nil
+}
+
+// lockExisting is lockFile for who only reads, and so makes nothing: where there is no lock, nobody ever wrote.
+func lockExisting(ctx context.Context, path string) (unlock func(), err error) {
+	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+		return func() {}, nil
+	}
+	return lockFile(ctx, path)
 }
 
 // waitForLock waits in a goroutine of its own, as nothing ends a flock that waits: one that comes too late is given

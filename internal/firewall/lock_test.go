@@ -38,6 +38,25 @@ func TestALockIsHeldByOneAtATime(t *testing.T) {
 	unlock()
 }
 
+func TestWhoOnlyReadsWaitsForALockAndMakesNone(t *testing.T) {
+	dir, ctx := filepath.Join(t.TempDir(), "run"), testContext(t)
+	path := filepath.Join(dir, "firewall.lock")
+	unlock, err := lockExisting(ctx, path)
+	must(t, err)
+	unlock()
+	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a reader made the folder of the lock: %v", err)
+	}
+	unlock, err = lockFile(ctx, path)
+	must(t, err)
+	impatient, cancel := context.WithCancel(ctx)
+	cancel()
+	if _, err := lockExisting(impatient, path); !errors.Is(err, context.Canceled) {
+		t.Errorf("a lock that is held gave %v, want that the wait was cancelled", err)
+	}
+	unlock()
+}
+
 func TestALockThatCannotBeIsAnError(t *testing.T) {
 	ctx := testContext(t)
 	dir := t.TempDir()

@@ -24,6 +24,13 @@ const (
 	stageMain = "main" // the program itself
 )
 
+// raceVariable is read by every program with the race detector, go.dev/doc/articles/race_detector.
+const raceVariable = "GORACE"
+
+// raceOptions have these programs end at once, but for what is set already: they wait a second otherwise, for others to
+// report races, and a test of the lab runs them by the hundred.
+func raceOptions() string { return "atexit_sleep_ms=20 " + os.Getenv(raceVariable) }
+
 // forwarded are the signals that somebody outside of the lab may send to the program that he sees.
 var forwarded = []os.Signal{unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2}
 
@@ -113,7 +120,7 @@ func runInit() (int, error) {
 	signals := make(chan os.Signal, 16)
 	signal.Notify(signals, forwarded...)
 	main, err := syscall.ForkExec(ownProgram(), os.Args, &syscall.ProcAttr{
-		Env:   append(os.Environ(), stageVariable+"="+stageMain),
+		Env:   append(os.Environ(), stageVariable+"="+stageMain, raceVariable+"="+raceOptions()),
 		Files: []uintptr{0, 1, 2},
 	})
 	if err != nil {

@@ -3,6 +3,7 @@ package lab
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	godbus "github.com/godbus/dbus/v5"
@@ -15,7 +16,7 @@ const floodTick = time.Millisecond
 
 // call is a call of netvmd.
 type call struct {
-	method string
+	method string // with its interface
 	args   []any
 }
 
@@ -39,11 +40,14 @@ var floodCalls = []call{
 
 // Flood is a user who calls netvmd at a rate, whether answers come or not.
 type Flood struct {
-	conns []*godbus.Conn
-	calls chan *godbus.Call // those that are answered
-	enough,
-	ended chan struct{}
-	tally FloodTally // valid after ended
+	calls   [][]byte // floodCalls, encoded
+	wires   []*wire
+	answers chan string // the name of the error that each is; "" = none
+	failed  chan error  // a connection ended
+
+	enough, ended chan struct{}
+	tally         FloodTally // valid after ended, like err
+	err           error
 }
 
 // FloodTally counts what became of a flood's calls.
@@ -70,17 +74,25 @@ func (t *FloodTally) Add(o FloodTally) {
 // answers are not waited for any more.
 func (v *NetVM) Flood(ctx context.Context, u User, rate, connections int) (*Flood, error) {
 	f := &Flood{
-		enough: make(chan struct{}), ended: make(chan struct{}),
-		// godbus waits for room in it: that of two seconds is enough for who reads it between two ticks.
-		calls: make(chan *godbus.Call, 2*rate),
+		answers: make(chan string), failed: make(chan error, connections), enough: make(chan struct{}), ended: make(chan struct{}),
 		tally: FloodTally{Errors: map[string]int{}},
 	}
+	for _, c := range floodCalls {
+		message, err := c.encode()
+		if err != nil {
+			return nil, err
+		}
+		f.calls = append(f.calls, message)
+	}
 	for range connections {
-		conn, err := v.BusAs(u)
+		w, err := wireAs(u)
 		if err != nil {
 			return nil, errors.Join(err, f.hangUp())
 		}
-		f.conns = append(f.conns, conn)
+		f.wires = append(f.wires, w)
+	}
+	for _, w := range f.wires {
+		go f.listen(w)
 	}
 	go f.run(ctx, rate)
 	return f, nil
@@ -90,56 +102,59 @@ func (v *NetVM) Flood(ctx context.Context, u User, rate, connections int) (*Floo
 func (f *Flood) Stop() (FloodTally, error) {
 	close(f.enough)
 	<-f.ended
-	return f.tally, f.hangUp()
+	return f.tally, errors.Join(f.err, f.hangUp())
+}
+
+// listen reads the answers on one connection until it is closed.
+func (f *Flood) listen(w *wire) {
+	for {
+		answer, err := w.answer()
+		if err != nil {
+			f.failed <- err
+			return
+		}
+		select {
+		case f.answers <- answer:
+		case <-f.ended:
+			return
+		}
+	}
 }
 
 func (f *Flood) run(ctx context.Context, rate int) {
 	defer close(f.ended)
 	began, tick := time.Now(), time.NewTicker(floodTick)
 	defer tick.Stop()
-	ticks, enough, answers := tick.C, f.enough, 0
-	for enough != nil || answers < f.tally.Called {
+	t, ticks, enough, answers := &f.tally, tick.C, f.enough, 0
+	for f.err == nil && (enough != nil || answers < t.Called) {
 		select {
 		case <-ctx.Done():
-			f.tally.Lost = f.tally.Called - answers
-			return
+			f.err = fmt.Errorf("the flood was given no time for its answers: %w", ctx.Err())
+		case err := <-f.failed:
+			f.err = fmt.Errorf("the bus ended a connection of the flood: %w", err)
 		case <-enough:
 			ticks, enough = nil, nil
-			f.tally.Took = time.Since(began)
-		case c := <-f.calls:
+			t.Took = time.Since(began)
+		case answer := <-f.answers:
 			answers++
-			f.tally.add(c.Err)
+			if answer == "" {
+				t.Answered++
+			} else {
+				t.Errors[answer]++
+			}
 		case <-ticks:
-			for due := int(time.Since(began).Seconds() * float64(rate)); f.tally.Called < due; f.tally.Called++ {
-				f.call(ctx)
+			for due := int(time.Since(began).Seconds() * float64(rate)); t.Called < due && f.err == nil; t.Called++ {
+				f.err = f.wires[t.Called%len(f.wires)].call(f.calls[t.Called%len(f.calls)])
 			}
 		}
 	}
-}
-
-// call makes the next call; its answer comes in f.calls.
-func (f *Flood) call(ctx context.Context) {
-	c := floodCalls[f.tally.Called%len(floodCalls)]
-	conn := f.conns[f.tally.Called%len(f.conns)]
-	conn.Object(dbus.Name, dbus.Path).GoWithContext(ctx, c.method, 0, f.calls, c.args...)
-}
-
-func (t *FloodTally) add(err error) {
-	var e godbus.Error
-	switch {
-	case err == nil:
-		t.Answered++
-	case errors.As(err, &e):
-		t.Errors[e.Name]++
-	default:
-		t.Errors[err.Error()]++
-	}
+	t.Lost = t.Called - answers
 }
 
 func (f *Flood) hangUp() error {
 	var errs []error
-	for _, c := range f.conns {
-		errs = append(errs, c.Close())
+	for _, w := range f.wires {
+		errs = append(errs, w.Close())
 	}
 	return errors.Join(errs...)
 }

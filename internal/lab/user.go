@@ -33,7 +33,8 @@ var (
 func (v *NetVM) CommandAs(ctx context.Context, u User, name string, args ...string) *exec.Cmd {
 	cmd := v.Host.Command(ctx, name, args...)
 	cmd.Dir = "/"
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=/nonexistent", "USER=" + u.Name, "LANG=C", "DBUS_SYSTEM_BUS_ADDRESS=" + busAddress}
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=/nonexistent", "USER=" + u.Name, "LANG=C",
+		"DBUS_SYSTEM_BUS_ADDRESS=" + busAddress, raceVariable + "=" + os.Getenv(raceVariable)}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: u.UID, Gid: u.GID}}
 	return cmd
 }
@@ -43,25 +44,23 @@ func (v *NetVM) RunAs(ctx context.Context, u User, name string, args ...string) 
 	return v.RunCommand(v.CommandAs(ctx, u, name, args...))
 }
 
-// BusAs opens a connection to the netvm's bus as a user, from this very process. Close it.
+// BusAs opens a connection to the netvm's bus as a user, from this very process; signals come in order. Close it.
 func (v *NetVM) BusAs(u User) (*godbus.Conn, error) {
 	socket, err := dialAs(u)
 	if err != nil {
 		return nil, err
 	}
-	return join(socket, u)
-}
-
-// Deaf opens a connection to the netvm's bus as a user who asks and never reads an answer. Close it.
-func (v *NetVM) Deaf(u User) (*godbus.Conn, error) {
-	socket, err := dialAs(u)
+	conn, err := godbus.NewConn(socket, godbus.WithSignalHandler(godbus.NewSequentialSignalHandler()))
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(fmt.Errorf("netvm: %w", err), socket.Close())
 	}
-	e := &ear{socket, make(chan struct{}), make(chan struct{})}
-	conn, err := join(e, u)
-	close(e.closed)
-	return conn, err
+	if err = conn.Auth([]godbus.Auth{godbus.AuthExternal(strconv.Itoa(int(u.UID)))}); err == nil {
+		err = conn.Hello()
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("netvm: join the bus as %s: %w", u.Name, err), conn.Close())
+	}
+	return conn, nil
 }
 
 // dialAs connects to the bus as a user: the kernel tells the other side what the connecting thread's effective user was
@@ -107,39 +106,4 @@ func effective(u User) error {
 		}
 	}
 	return nil
-}
-
-// join makes a member of the bus of a fresh connection to it.
-func join(socket net.Conn, u User) (*godbus.Conn, error) {
-	conn, err := godbus.NewConn(socket, godbus.WithSignalHandler(godbus.NewSequentialSignalHandler()))
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("netvm: %w", err), socket.Close())
-	}
-	if err = conn.Auth([]godbus.Auth{godbus.AuthExternal(strconv.Itoa(int(u.UID)))}); err == nil {
-		err = conn.Hello()
-	}
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("netvm: join the bus as %s: %w", u.Name, err), conn.Close())
-	}
-	return conn, nil
-}
-
-// ear reads what comes until it is closed, at most one piece more, and then nothing.
-type ear struct {
-	net.Conn
-	closed, ended chan struct{}
-}
-
-func (e *ear) Read(p []byte) (int, error) {
-	select {
-	case <-e.closed:
-		<-e.ended
-	default:
-	}
-	return e.Conn.Read(p)
-}
-
-func (e *ear) Close() error {
-	close(e.ended)
-	return e.Conn.Close()
 }

@@ -140,15 +140,16 @@ func TestWhatCannotBeWrittenIsRefusedAndChangesNothing(t *testing.T) {
 		name, options string
 		break_        func(dir string) error
 		want          error
+		frozen        bool // nothing can be removed either
 	}{
-		{"read-only", "", func(dir string) error { return unix.Mount("", dir, "", unix.MS_REMOUNT|unix.MS_RDONLY, "") }, unix.EROFS},
+		{"read-only", "", func(dir string) error { return unix.Mount("", dir, "", unix.MS_REMOUNT|unix.MS_RDONLY, "") }, unix.EROFS, true},
 		{"full", "size=16k", func(dir string) error {
 			err := os.WriteFile(filepath.Join(dir, "filler"), make([]byte, 1<<20), 0o600)
 			if !errors.Is(err, unix.ENOSPC) {
 				return fmt.Errorf("the disk is not full: %w", err)
 			}
 			return nil
-		}, unix.ENOSPC},
+		}, unix.ENOSPC, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			ownMounts(t)
@@ -171,7 +172,7 @@ func TestWhatCannotBeWrittenIsRefusedAndChangesNothing(t *testing.T) {
 			}
 			expect(t, s, before)
 			expect(t, d.open(), before)
-			if tc.want != unix.EROFS {
+			if !tc.frozen {
 				return // what ends needs no room
 			}
 			for _, holder := range []string{":1", ":2"} {

@@ -66,7 +66,7 @@ func Open(stateDir, runtimeDir string) *Stack {
 	var persistent, living []entry
 	persistent, c.persistentFault = read(s.persistent, true)
 	living, c.livingFault = read(s.living, false)
-	c.entries = append(persistent, living...)
+	c.entries = slices.Concat(persistent, living)
 	slices.SortStableFunc(c.entries, func(a, b entry) int { return cmp.Compare(b.number, a.number) })
 	s.now.Store(&c)
 	return s

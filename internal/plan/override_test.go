@@ -77,7 +77,7 @@ func TestCheck(t *testing.T) {
 		want          string
 	}{
 		{"two servers", "192.0.2.53 2001:db8::53", nil, ""},
-		{"an own address", "192.0.2.53 192.0.2.7", environment(own("192.0.2.7")), "server 192.0.2.7 cannot be used: it is an address of the netvm itself"},
+		{"an own address", "192.0.2.53 192.0.2.9", environment(own("192.0.2.9")), "server 192.0.2.9 cannot be used: it is an address of the netvm itself"},
 		{"a loopback address", "127.0.0.53", nil, "server 127.0.0.53 cannot be used: it is a loopback address: a server inside the netvm is not reached by AppVMs"},
 		{"a virtual address", "10.139.1.2", nil, "server 10.139.1.2 cannot be used: it is a virtual DNS address itself"},
 		{"a virtual address behind another netvm", "10.139.1.2", environment(servedByNetvm), ""},

@@ -10,7 +10,7 @@ import (
 // DNS is everything about AppVM DNS: where it goes, to which of which servers, why, and whose wish that is.
 func DNS(screen Screen, s netvm.Status, now time.Time) string {
 	p := &page{screen: screen}
-	m, text := served(s.DNSTargets)
+	m, text := served(s)
 	p.write("", line{text: symbols[m] + text, mark: m})
 	p.blank()
 	p.section("Targets", targetLines(s.DNSTargets)...)

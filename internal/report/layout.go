@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"strings"
 	"unicode"
 )
@@ -42,31 +43,30 @@ func runeWidth(r rune) int {
 	return 1
 }
 
-// wrap breaks a text at spaces so that no line takes more than max columns; a word that is longer is broken where it must be.
+// wrap breaks a text so that no line takes more than limit columns.
 func wrap(s string, limit int) []string {
 	limit = max(limit, narrowest)
 	var lines []string
 	for width(s) > limit {
-		end, used, space := 0, 0, -1
-		for i, r := range s {
-			if used += runeWidth(r); used > limit {
-				end = i
-				if r == ' ' {
-					space = i
-				}
-				break
-			}
-			if r == ' ' {
-				space = i
-			}
-		}
-		if space > 0 {
-			end = space
-		}
+		end := breakAt(s, limit)
 		lines = append(lines, s[:end])
 		s = strings.TrimLeft(s[end:], " ")
 	}
 	return append(lines, s)
+}
+
+// breakAt is where a text that takes more than limit columns is broken: at the last space or, without one, in the word.
+func breakAt(s string, limit int) int {
+	used, space := 0, 0
+	for i, r := range s {
+		if r == ' ' {
+			space = i
+		}
+		if used += runeWidth(r); used > limit {
+			return cmp.Or(space, i)
+		}
+	}
+	return len(s)
 }
 
 // columns aligns the cells of rows, with gap between them. Cells are made harmless.

@@ -50,7 +50,7 @@ func say(format string, args ...any) line { return line{text: fmt.Sprintf(format
 
 func (l line) as(m mark) line { l.mark = m; return l }
 
-// rows makes lines of the rows of a table, without its head.
+// rows makes lines of the rows of a table.
 func rows(cells [][]string) []line {
 	var out []line
 	for _, text := range columns(gap, cells) {

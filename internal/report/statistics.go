@@ -1,7 +1,6 @@
 package report
 
 import (
-	"fmt"
 	"strconv"
 
 	"netvmd/internal/netvm"
@@ -11,9 +10,9 @@ import (
 func Statistics(screen Screen, s netvm.Statistics, t netvm.Tally) string {
 	p := &page{screen: screen}
 	p.section("Targets", append([]line{
-		say("%s in the kernel since netvmd started", count(int(s.Applies), "change")),
-		say("%s answered together with an earlier one", count(int(s.Coalesced), "signal")),
-		say("%s by others undone", count(int(s.Restored), "change")),
+		say("%s in the kernel since netvmd started", count(s.Applies, "change")),
+		say("%s answered together with an earlier one", count(s.Coalesced, "signal")),
+		say("%s by others undone", count(s.Restored, "change")),
 	}, latency(s.Latency))...)
 	p.section("Stopped", stopped(t)...)
 	p.section("Traffic", passed(t.Traffic)...)
@@ -41,8 +40,8 @@ func stopped(t netvm.Tally) []line {
 func passed(traffic []netvm.Traffic) []line {
 	var cells [][]string
 	for _, t := range traffic {
-		cells = append(cells, []string{t.Vif, "sent " + size(t.RxBytes), fmt.Sprintf("%d packets", t.RxPackets),
-			"received " + size(t.TxBytes), fmt.Sprintf("%d packets", t.TxPackets)})
+		cells = append(cells, []string{t.Vif, "sent " + size(t.RxBytes), count(t.RxPackets, "packet"),
+			"received " + size(t.TxBytes), count(t.TxPackets, "packet")})
 	}
 	return rows(cells)
 }
@@ -52,7 +51,7 @@ func counters(all []netvm.Counter) []line {
 	var cells [][]string
 	for _, c := range all {
 		if c.Packets > 0 {
-			cells = append(cells, []string{c.Table, c.Name, fmt.Sprintf("%d packets", c.Packets), size(c.Bytes)})
+			cells = append(cells, []string{c.Table, c.Name, count(c.Packets, "packet"), size(c.Bytes)})
 		}
 	}
 	return rows(cells)

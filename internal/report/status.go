@@ -34,7 +34,7 @@ func Verdict(s netvm.Status) string { _, text := verdict(s); return Harmless(tex
 
 func verdict(s netvm.Status) (mark, string) {
 	m, text := reach(s)
-	dnsMark, dns := served(s.DNSTargets)
+	dnsMark, dns := served(s)
 	text += " " + dns
 	m = max(m, dnsMark)
 	if degraded := countDegraded(s.Vifs); degraded > 0 {
@@ -68,21 +68,22 @@ func reach(s netvm.Status) (mark, string) {
 	return warn, fmt.Sprintf("In a state that this netvmctl does not know (%s).", s.State)
 }
 
-func served(targets []netvm.Target) (mark, string) {
+func served(s netvm.Status) (mark, string) {
 	var without []string
-	for _, t := range targets {
+	for _, t := range s.DNSTargets {
 		if !t.Served() {
 			without = append(without, t.Virtual.String())
 		}
 	}
-	switch len(without) {
-	case 0:
-		if len(targets) == 0 {
-			return warn, "AppVM DNS is not led anywhere yet."
-		}
-		return good, "AppVM DNS is served."
-	case len(targets):
+	switch {
+	case len(s.DNSTargets) == 0:
+		return warn, "AppVM DNS is not led anywhere yet."
+	case len(without) == len(s.DNSTargets):
 		return bad, "AppVM DNS is refused."
+	case len(without) == 0 && s.DNSSource == "override":
+		return good, "AppVM DNS is served by an override."
+	case len(without) == 0:
+		return good, "AppVM DNS is served."
 	}
 	return warn, "AppVM DNS is refused on " + strings.Join(without, ", ") + "."
 }

@@ -86,7 +86,7 @@ func address(a netip.Addr, none string) string {
 }
 
 // count says how many there are of something that takes an s.
-func count(n int, what string) string {
+func count[N int | uint64](n N, what string) string {
 	if n == 1 {
 		return "1 " + what
 	}

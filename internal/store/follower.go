@@ -135,17 +135,19 @@ func (f *Follower) follow(ctx context.Context, s *Store) error {
 	if err != nil {
 		return err
 	}
-	f.read(ctx, s)
-	for {
+	for asked := chan<- error(nil); ; {
+		err := f.read(ctx, s)
+		if asked != nil {
+			asked <- err
+			asked = nil
+		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-s.source.Done():
 			return s.source.Err()
 		case <-dirty:
-			f.read(ctx, s)
-		case done := <-f.asks:
-			done <- f.read(ctx, s)
+		case asked = <-f.asks:
 		}
 	}
 }

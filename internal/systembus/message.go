@@ -91,7 +91,7 @@ func parseCall(h header, message []byte) (c *Call, ok bool) {
 		case kind == "g":
 			in.signature()
 		case kind == "s" || kind == "o":
-			c.put(field, in.String())
+			c.put(field, in.Text())
 		default:
 			return nil, false
 		}
@@ -128,8 +128,8 @@ type Args struct {
 // Bad tells whether an argument was not what it was read as.
 func (a *Args) Bad() bool { return a.bad }
 
-// String reads an argument of type s.
-func (a *Args) String() string {
+// Text reads an argument of type s.
+func (a *Args) Text() string {
 	length := a.uint32()
 	if length >= uint32(len(a.data)) {
 		a.bad = true
@@ -140,8 +140,8 @@ func (a *Args) String() string {
 	return text
 }
 
-// Strings reads an argument of type as. More than most of them are not looked at, and count as bad.
-func (a *Args) Strings(most int) []string {
+// Texts reads an argument of type as. More than most of them are not looked at, and count as bad.
+func (a *Args) Texts(most int) []string {
 	length := a.uint32()
 	end := a.at + int(length)
 	if int64(length) > int64(len(a.data)) {
@@ -153,7 +153,7 @@ func (a *Args) Strings(most int) []string {
 			a.bad = true
 			break
 		}
-		out = append(out, a.String())
+		out = append(out, a.Text())
 	}
 	return out
 }
