@@ -33,9 +33,9 @@ type method struct {
 // methods are all, by interface and name. No name is in two interfaces, as a caller may leave the interface out.
 var methods = map[string]map[string]method{
 	Interface: {
-		"Refresh":          {work: refresh},
-		"SetDnsOverride":   {takes: "asb", check: (*request).checkOverride, work: setOverride},
-		"ClearDnsOverride": {work: clearOverride},
+		"Refresh":          {work: shown(refresh)},
+		"SetDnsOverride":   {takes: "asb", check: (*request).checkOverride, work: shown(setOverride)},
+		"ClearDnsOverride": {work: shown(clearOverride)},
 		"ListRoutes": {work: func(ctx context.Context, s *session, _ *request) (systembus.Body, error) {
 			return s.routes.get(ctx)
 		}},
@@ -233,6 +233,15 @@ func setProperty(s *session, r *request) (systembus.Body, error) {
 		return systembus.Body{}, err
 	}
 	return systembus.Body{}, refusal(busPropertyReadOnly, "%s of %s is read-only", name, Interface)
+}
+
+// shown has a call answered only when what came of it can be read.
+func shown(work func(context.Context, *session, *request) (systembus.Body, error)) func(context.Context, *session, *request) (systembus.Body, error) {
+	return func(ctx context.Context, s *session, r *request) (systembus.Body, error) {
+		result, err := work(ctx, s, r)
+		s.catchUp()
+		return result, err
+	}
 }
 
 func refresh(ctx context.Context, s *session, r *request) (systembus.Body, error) {

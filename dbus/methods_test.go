@@ -5,6 +5,7 @@ import (
 	"encoding/xml"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -254,4 +255,41 @@ func TestACallThatWantsNoAnswerIsWorkedOn(t *testing.T) {
 	s := newScene(t)
 	client(t).conn.Object(Name, Path).CallWithContext(s.ctx, Interface+".Refresh", godbus.FlagNoReplyExpected)
 	s.daemon.until(t, "refresh")
+}
+
+// publishing is a daemon that publishes what came of a call before it answers, as the engine does.
+type publishing struct {
+	*fakeDaemon
+	service *Service
+}
+
+func (d *publishing) SetOverride(_ context.Context, o netvm.Override) error {
+	status := sample()
+	status.DNSTargets[0].Resolver.Addr = o.Servers[0]
+	d.service.Publish(status)
+	return nil
+}
+
+func TestACallerWhoHasItsAnswerReadsWhatCameOfIt(t *testing.T) {
+	t.Cleanup(startBus(t, t.TempDir()))
+	ctx, cancel := context.WithTimeout(context.Background(), 3*patience)
+	t.Cleanup(cancel)
+	d := &publishing{fakeDaemon: newFakeDaemon()}
+	d.service, _ = run(t, d)
+	d.service.Publish(sample())
+	awaitEvent(t, Watch(ctx), "the service", func(e Event) bool { return e.Running })
+	c := client(t)
+	for i := range 1000 {
+		want := netip.AddrFrom4([4]byte{198, 51, byte(i >> 8), byte(i)})
+		if err := c.SetDNSOverride(ctx, []netip.Addr{want}, true); err != nil {
+			t.Fatal(err)
+		}
+		status, err := c.Status(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := status.DNSTargets[0].Resolver.Addr; got != want {
+			t.Fatalf("call %d: it was answered, and the target still is %s, not %s", i, got, want)
+		}
+	}
 }

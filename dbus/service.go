@@ -115,6 +115,12 @@ func (s *Service) serve(ctx context.Context) (connected bool, err error) {
 			if err := session.show(bus.Conn, s.latest()); err != nil {
 				return true, err
 			}
+		case done := <-session.behind:
+			err := session.show(bus.Conn, s.latest())
+			close(done)
+			if err != nil {
+				return true, err
+			}
 		}
 	}
 }

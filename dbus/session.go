@@ -29,7 +29,8 @@ type session struct {
 	users      quota // calls that wait for polkit
 	floods     floodLog
 	latest     func() netvm.Status
-	ready      chan struct{} // closed when callers is
+	behind     chan chan struct{} // asks for the latest status to be shown; the channel is closed then
+	ready      chan struct{}      // closed when callers is
 
 	mu    sync.Mutex
 	ended bool // no work begins any more
@@ -39,7 +40,7 @@ type session struct {
 func newSession(ctx context.Context, s *Service) *session {
 	latest := s.latest()
 	session := &session{
-		ctx: ctx, log: s.log, daemon: s.daemon, latest: s.latest, callers: newAttendance(s.daemon),
+		ctx: ctx, log: s.log, daemon: s.daemon, latest: s.latest, behind: make(chan chan struct{}), callers: newAttendance(s.daemon),
 		senders: quota{each: callsOfSender, all: callsInWork}, users: quota{each: questionsOfUser, all: callsInWork},
 		floods: floodLog{log: s.log}, ready: make(chan struct{}),
 	}
@@ -55,6 +56,19 @@ func (s *session) end() {
 	s.ended = true
 	s.mu.Unlock()
 	s.works.Wait()
+}
+
+// catchUp returns when everything that was published before is shown.
+func (s *session) catchUp() {
+	done := make(chan struct{})
+	select {
+	case s.behind <- done:
+		select {
+		case <-done:
+		case <-s.ctx.Done():
+		}
+	case <-s.ctx.Done():
+	}
 }
 
 // snapshot is one status as it is shown; it is never changed.

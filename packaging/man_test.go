@@ -3,6 +3,7 @@ package packaging_test
 import (
 	"os/exec"
 	"regexp"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -74,8 +75,8 @@ func (r root) pageHasCommands() {
 // commandsBelow asks netvmctl itself what it would complete: the commands, as lines, and their flags.
 func (r root) commandsBelow(path ...string) (words []string) {
 	for _, word := range r.completions(append(path, "")) {
-		command := append(path[:len(path):len(path)], word)
-		line := strings.Join(append([]string{"netvmctl"}, command...), " ")
+		command := slices.Concat(path, []string{word})
+		line := "netvmctl " + strings.Join(command, " ")
 		help, err := exec.Command(r.path("usr/bin/netvmctl"), append(command, "--help")...).Output()
 		if err != nil || !strings.Contains(string(help), "\n  "+line) {
 			continue // a word that a command takes

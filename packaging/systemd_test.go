@@ -99,7 +99,8 @@ func (m *machine) nspawn() {
 	var out strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &out
 	cmd.WaitDelay = 5 * time.Second
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	// A test that is killed has systemd-nspawn shut the container down: what was left of it would be in the next one's control groups.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	if err := cmd.Start(); err != nil {
 		m.t.Fatalf("this test needs systemd-nspawn (package systemd-container): %v", err)
 	}

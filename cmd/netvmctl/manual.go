@@ -15,8 +15,6 @@ import (
 // With the tag manual netvmctl does nothing but say which commands and flags it has, as JSON for packaging/man.
 func init() {
 	root := newRoot()
-	root.InitDefaultCompletionCmd()
-	root.InitDefaultHelpFlag()
 	manual := map[string]any{"Flags": options(root.PersistentFlags()), "Commands": commands(root)}
 	if err := json.NewEncoder(os.Stdout).Encode(manual); err != nil {
 		fmt.Fprintln(os.Stderr, "netvmctl:", err)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"os/exec"
@@ -27,8 +28,8 @@ type command struct {
 type option struct{ Name, Shorthand, Value, Usage, Default string }
 
 // commands writes a section for every command of netvmctl, behind one with the flags that all have.
-func commands() (string, error) {
-	cmd := exec.Command("go", "run", "-tags", "manual", "./cmd/netvmctl")
+func commands(ctx context.Context) (string, error) {
+	cmd := exec.CommandContext(ctx, "go", "run", "-tags", "manual", "./cmd/netvmctl")
 	var complaints strings.Builder
 	cmd.Stderr = &complaints
 	out, err := cmd.Output()

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os/exec"
 	"regexp"
@@ -11,8 +12,8 @@ import (
 var helpFlag = regexp.MustCompile(`(?m)^  -([a-z-]+)(?: (\S+))?\n    \t(.*)$`)
 
 // programFlags writes the flags that a program's --help tells.
-func programFlags(program string) (string, error) {
-	help, err := exec.Command(program, "--help").CombinedOutput()
+func programFlags(ctx context.Context, program string) (string, error) {
+	help, err := exec.CommandContext(ctx, program, "--help").CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("%s --help: %w: %s", program, err, help)
 	}

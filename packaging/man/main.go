@@ -3,13 +3,18 @@
 package main
 
 import (
+	"context"
 	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"text/template"
+	"time"
 )
+
+// patience is enough to compile netvmctl, which is asked for its commands.
+const patience = 5 * time.Minute
 
 const usage = `Usage: go run ./packaging/man -bin DIR -out DIR [-version VERSION]
 
@@ -35,6 +40,8 @@ func main() {
 
 // run renders every page: packaging/man/netvmd.8.md becomes netvmd.8.md in the folder out.
 func run(programs, out, version string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
 	pages, err := filepath.Glob("packaging/man/*.md")
 	if err != nil || len(pages) == 0 {
 		return fmt.Errorf("no pages in packaging/man: run this in the folder of the project")
@@ -43,9 +50,11 @@ func run(programs, out, version string) error {
 		return err
 	}
 	words := template.FuncMap{
-		"version":  func() string { return version },
-		"flags":    func(program string) (string, error) { return programFlags(filepath.Join(programs, program)) },
-		"commands": commands,
+		"version": func() string { return version },
+		"flags": func(program string) (string, error) {
+			return programFlags(ctx, filepath.Join(programs, program))
+		},
+		"commands": func() (string, error) { return commands(ctx) },
 		"keys":     keys,
 		"members":  members,
 	}

@@ -7,7 +7,7 @@ import (
 )
 
 var (
-	special = regexp.MustCompile("[*_\\[\\]<>]")
+	special = regexp.MustCompile(`[*_\[\]<>]`)
 	code    = regexp.MustCompile("`[^`]*`")
 )
 
