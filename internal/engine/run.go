@@ -29,19 +29,21 @@ func (e *Engine) Run(ctx context.Context) error {
 		e.purge.run(ctx)
 	}()
 	defer func() { <-purging }()
+	e.publish()
 	for {
-		e.publish()
 		c, ok := e.wait(ctx)
 		if !ok {
 			return nil
 		}
 		e.drain(&c)
-		if e.seen && e.seenOwn { // before that, a decision would be one for a netvm without an uplink
+		if e.seen && e.seenOwn {
 			e.decide()
 			err := e.apply(ctx, c)
 			e.publish() // before those who wait are told, and look
 			e.answer(err)
 			e.accelerate(ctx, c.drift)
+		} else { // a decision would be one for a netvm without an uplink
+			e.publish()
 		}
 		if c.drift {
 			e.Vifs.Look() // once the rules are back, into which they must be admitted

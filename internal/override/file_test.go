@@ -54,6 +54,17 @@ func TestBrokenFileIsOneProblemAndIgnored(t *testing.T) {
 	}
 }
 
+func TestNothingIsWrittenThatCouldNotBeReadAgain(t *testing.T) {
+	d := newDirs(t)
+	d.put(persistentFile, strings.Replace(good, ": 3", ": 9007199254740991", 1))
+	s := d.open()
+	if err := s.Set(of(":1 192.0.2.2")); err == nil || !strings.Contains(err.Error(), persistentFile) {
+		t.Errorf("%v", err)
+	}
+	expect(t, s, "! 192.0.2.1")
+	expect(t, d.open(), "! 192.0.2.1")
+}
+
 func TestClearRemovesABrokenFile(t *testing.T) {
 	d := newDirs(t)
 	d.put(persistentFile, "nonsense")

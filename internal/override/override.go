@@ -127,7 +127,11 @@ func (s *Stack) Set(o netvm.Override) error {
 	if !o.Persistent && len(next.of(false)) >= MaxHolders {
 		return fmt.Errorf("%w: %d programs have a DNS override already", netvm.ErrTooMany, MaxHolders)
 	}
-	next.entries = slices.Insert(next.entries, 0, entry{o, before.highest() + 1})
+	number := before.highest() + 1
+	if number > maxNumber { // what was written could not be read again
+		return fmt.Errorf("no override can come after number %d: delete %s and %s, and restart netvmd", maxNumber, s.persistent, s.living)
+	}
+	next.entries = slices.Insert(next.entries, 0, entry{o, number})
 	if !o.Persistent {
 		return s.put(next, s.saveLiving)
 	}
