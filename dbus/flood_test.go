@@ -308,6 +308,33 @@ func TestAllCallersTogetherHaveOnlySoManyCallsInWork(t *testing.T) {
 	}
 }
 
+func TestReadersTakeNoPlaceFromWhoSteers(t *testing.T) {
+	s := newScene(t)
+	reads := make(chan struct{})
+	s.daemon.mu.Lock()
+	s.daemon.reads = reads
+	s.daemon.mu.Unlock()
+	var all sync.WaitGroup
+	for range callsInWork / callsOfSender {
+		c := as(t, nobody)
+		for range callsOfSender {
+			all.Add(1)
+			go func() { defer all.Done(); _, _ = c.Routes(s.ctx) }() // it is the next reader that counts
+		}
+	}
+	for full := false; !full; { // they come one after the other
+		ctx, cancel := context.WithTimeout(s.ctx, time.Second)
+		_, err := client(t).Routes(ctx)
+		full = isLimit(err)
+		cancel()
+	}
+	if _, err := client(t).Refresh(s.ctx); err != nil {
+		t.Error(err)
+	}
+	close(reads)
+	all.Wait()
+}
+
 func isLimit(err error) bool {
 	var e Error
 	return errors.As(err, &e) && e.Name == LimitsExceeded
