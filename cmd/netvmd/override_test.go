@@ -274,3 +274,25 @@ func TestRefreshMendsAndTells(t *testing.T) {
 	s.reaches(h[0], h[1])
 	refresh(false)
 }
+
+func TestRefreshNamesASourceThatIsSilentAndAppliesTheRest(t *testing.T) {
+	s := open(t, lab.Options{})
+	h := s.Home.Resolvers
+	s.start()
+	s.nmcli("connection", "up", "home")
+	s.leads(h[0], h[1])
+	c := s.caller()
+	defer func() { s.must(c.Close()) }()
+	s.must(s.NetVM.NetworkManager().Signal(syscall.SIGSTOP))
+	_, err := c.Refresh(s.ctx)
+	var failed dbus.Error
+	if !errors.As(err, &failed) || failed.Name != dbus.Timeout || !strings.Contains(err.Error(), "no answer from NetworkManager (its uplinks)") {
+		t.Errorf("%v", err)
+	}
+	s.reaches(h[0], h[1])
+	s.overridden(c, h[2], false) // and nobody else waits for it
+	s.must(s.NetVM.NetworkManager().Signal(syscall.SIGCONT))
+	if _, err := c.Refresh(s.ctx); err != nil {
+		t.Errorf("NetworkManager answers again: %v", err)
+	}
+}
