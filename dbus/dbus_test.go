@@ -92,7 +92,7 @@ func TestVifsThatComeAndGoAreSignalledByName(t *testing.T) {
 			events := Watch(ctx)
 			status.Vifs = tc.before
 			s.Publish(status)
-			awaitEvent(t, events, "the vifs before", func(e Event) bool { return e.Running && cmp.Equal(e.Status.Vifs, tc.before, sameAddr) })
+			await(t, events, "the vifs before", func(e Event) bool { return e.Running && cmp.Equal(e.Status.Vifs, tc.before, sameAddr) })
 			signals := make(chan *godbus.Signal, 16)
 			c.conn.Signal(signals)
 			if err := c.conn.AddMatchSignalContext(ctx, godbus.WithMatchObjectPath(Path), godbus.WithMatchInterface(Interface)); err != nil {
@@ -100,7 +100,7 @@ func TestVifsThatComeAndGoAreSignalledByName(t *testing.T) {
 			}
 			status.Vifs = tc.now
 			s.Publish(status)
-			awaitEvent(t, events, "the vifs after", func(e Event) bool { return cmp.Equal(e.Status.Vifs, tc.now, sameAddr) })
+			await(t, events, "the vifs after", func(e Event) bool { return cmp.Equal(e.Status.Vifs, tc.now, sameAddr) })
 			status.DNSTargets = nil // whose signal ends the story
 			s.Publish(status)
 			var got []string

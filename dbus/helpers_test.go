@@ -162,12 +162,7 @@ func (s *scene) await(t testing.TB, what string, holds func(Event) bool) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(s.ctx)
 	defer cancel()
-	awaitEvent(t, Watch(ctx), what, holds)
-}
-
-func awaitEvent(t testing.TB, events <-chan Event, what string, holds func(Event) bool) Event {
-	t.Helper()
-	return await(t, events, what, holds)
+	await(t, Watch(ctx), what, holds)
 }
 
 // await receives until a value holds.
@@ -198,7 +193,6 @@ type fakeDaemon struct {
 	hold      chan struct{} // not nil: what changes something waits until it is closed
 	err       error         // the answer to everything
 	late      error         // the answer to an override that was noted, and that the kernel does not take yet
-	tally     netvm.Tally
 }
 
 func newFakeDaemon() *fakeDaemon { return &fakeDaemon{happened: make(chan string, 10000)} }

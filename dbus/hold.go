@@ -54,14 +54,10 @@ func hold(ctx context.Context, servers []netip.Addr, inForce func()) (connected 
 				return true, err
 			}
 		}
-		select {
-		case <-ctx.Done():
-			return true, nil
-		case sig, ok := <-signals:
-			if !ok {
-				return true, errBusGone
-			}
-			c.learn(sig)
+		sig, err := next(ctx, signals)
+		if err != nil {
+			return true, err
 		}
+		c.learn(sig)
 	}
 }

@@ -78,15 +78,11 @@ func (w *watcher) session(ctx context.Context) (connected bool, err error) {
 			return true, err
 		}
 		for different := false; !different; {
-			select {
-			case <-ctx.Done():
-				return true, nil
-			case sig, ok := <-signals:
-				if !ok {
-					return true, errBusGone
-				}
-				different = c.learn(sig) || sig.Sender != busName
+			sig, err := next(ctx, signals)
+			if err != nil {
+				return true, err
 			}
+			different = c.learn(sig) || sig.Sender != busName
 		}
 	}
 }
@@ -133,6 +129,19 @@ func (c *Client) follow(ctx context.Context, rules ...[]godbus.MatchOption) (<-c
 	}
 	c.owner.Store(owner)
 	return signals, nil
+}
+
+// next waits for a signal. An error says that there will be none any more.
+func next(ctx context.Context, signals <-chan *godbus.Signal) (*godbus.Signal, error) {
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case sig, ok := <-signals:
+		if !ok {
+			return nil, errBusGone
+		}
+		return sig, nil
+	}
 }
 
 // ownerRule matches what the bus says about the owner of one name.

@@ -1,6 +1,7 @@
 package packaging_test
 
 import (
+	"os"
 	"os/exec"
 	"regexp"
 	"slices"
@@ -21,6 +22,17 @@ func (r root) says(name string, phrases ...string) {
 	for _, p := range phrases {
 		if !strings.Contains(page, p) {
 			r.Errorf("%s does not say %q", name, p)
+		}
+	}
+}
+
+// explains fails unless the page has a paragraph for each of the flags, which begins with it.
+func (r root) explains(name string, flags ...string) {
+	r.Helper()
+	page := r.man(name)
+	for _, f := range flags {
+		if !regexp.MustCompile(`(?m)^ +(-\w, )?` + f + `( |$)`).MatchString(page) {
+			r.Errorf("%s does not explain %s", name, f)
 		}
 	}
 }
@@ -65,15 +77,16 @@ func (r root) pagesAreWhole() {
 const netvmctlPage = "usr/share/man/man1/netvmctl.1"
 
 func (r root) pageHasCommands() {
-	commands := r.commandsBelow()
-	if len(commands) < 5 {
-		r.Errorf("netvmctl completes only %q", commands)
+	commands, flags := r.commandsBelow()
+	if len(commands) < 5 || len(flags) < 5 {
+		r.Errorf("netvmctl completes only %q and %q", commands, flags)
 	}
 	r.says(netvmctlPage, append(commands, "EXIT STATUS")...)
+	r.explains(netvmctlPage, flags...)
 }
 
 // commandsBelow asks netvmctl itself what it would complete: the commands, as lines, and their flags.
-func (r root) commandsBelow(path ...string) (words []string) {
+func (r root) commandsBelow(path ...string) (commands, flags []string) {
 	for _, word := range r.completions(append(path, "")) {
 		command := slices.Concat(path, []string{word})
 		line := "netvmctl " + strings.Join(command, " ")
@@ -81,15 +94,15 @@ func (r root) commandsBelow(path ...string) (words []string) {
 		if err != nil || !strings.Contains(string(help), "\n  "+line) {
 			continue // a word that a command takes
 		}
-		words = append(words, line)
 		for _, flag := range r.completions(append(command, "--")) {
 			if flag = strings.TrimSuffix(flag, "="); flag != "--help" {
-				words = append(words, flag)
+				flags = append(flags, flag)
 			}
 		}
-		words = append(words, r.commandsBelow(command...)...)
+		below, flagsBelow := r.commandsBelow(command...)
+		commands, flags = slices.Concat(commands, []string{line}, below), slices.Concat(flags, flagsBelow)
 	}
-	return words
+	return commands, flags
 }
 
 // completions are the words that the shells would offer for the last one.
@@ -117,16 +130,23 @@ func (r root) pagesHaveFlags() {
 			r.Fatal(err)
 		}
 		for _, flag := range r.matches(`(?m)^  -(\S+)`, string(help)) {
-			r.says(page, "--"+flag)
+			r.explains(page, "--"+flag)
 		}
 	}
 }
 
 func (r root) pageHasMembers() {
 	ours, _, _ := strings.Cut(r.read("usr/share/dbus-1/interfaces/org.qubes_os.NetVM1.xml"), "</interface>")
-	r.says("usr/share/man/man5/org.qubes_os.NetVM1.5", r.matches(`<(?:property|method|signal) name="(\w+)"`, ours)...)
-	r.says("usr/share/man/man5/org.qubes_os.NetVM1.5", r.matches(`action id="([\w.]+)"`,
-		r.read("usr/share/polkit-1/actions/org.qubes_os.NetVM1.policy"))...)
+	errors, err := os.ReadFile("../dbus/errors.go")
+	if err != nil {
+		r.Fatal(err)
+	}
+	const page = "usr/share/man/man5/org.qubes_os.NetVM1.5"
+	r.says(page, r.matches(`<(?:property|method|signal) name="(\w+)"`, ours)...)
+	r.says(page, r.matches(`action id="([\w.]+)"`, r.read("usr/share/polkit-1/actions/org.qubes_os.NetVM1.policy"))...)
+	for _, name := range r.matches(`= errorPrefix \+ "(\w+)"`, string(errors)) {
+		r.says(page, "org.qubes_os.NetVM1.Error."+name)
+	}
 }
 
 func (r root) pageHasKeys() {

@@ -17,6 +17,7 @@ const shellHelp = `
 You are root in the netvm. Try:
 
   nmcli connection               home, home-static, office, vpn: up and down
+  netvmctl status                what it is all about; also watch, dns, vifs, doctor
   nft list table ip netvmd       the kernel's rules
   busctl --system introspect org.qubes_os.NetVM1 /org/qubes_os/NetVM1
   tail -f ` + lab.Root + `/log/netvmd.log

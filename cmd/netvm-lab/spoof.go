@@ -76,7 +76,7 @@ func parseDisguise(args []string) (disguise, error) {
 	}
 	for _, arg := range flags.Args() {
 		source, sourceErr := netip.ParseAddr(arg)
-		if sourceErr == nil && source.Is4() != d.to.Is4() {
+		if sourceErr == nil && d.to.IsValid() && source.Is4() != d.to.Is4() {
 			sourceErr = fmt.Errorf("%s and %s are not of one family", source, d.to)
 		}
 		err = errors.Join(err, sourceErr)

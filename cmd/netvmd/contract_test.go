@@ -142,6 +142,12 @@ func busctlReads(s *scene) {
 			s.t.Errorf("%s is %q, want the type %s", p.Name, value, p.Out)
 		}
 	}
+	for _, method := range []string{"ListRoutes", "GetStatistics"} {
+		answer := s.asNobody("busctl", "call", dbus.Name, string(dbus.Path), dbus.Interface, method)
+		if i := slices.IndexFunc(want, func(m member) bool { return m.Name == method }); !strings.HasPrefix(answer, want[i].Out+" ") {
+			s.t.Errorf("%s answers %q, want the type %s", method, answer, want[i].Out)
+		}
+	}
 	targets := s.asNobody("busctl", "get-property", dbus.Name, string(dbus.Path), dbus.Interface, "DnsTargets")
 	if want := fmt.Sprintf("a(ss) 2 %q %q %q %q\n", lab.Virtual4[0], s.Home.Resolvers[0], lab.Virtual4[1], s.Home.Resolvers[1]); targets != want {
 		s.t.Errorf("DnsTargets: %q, want %q", targets, want)

@@ -94,9 +94,7 @@ func TestWhoMayChangeAppVMDNS(t *testing.T) {
 	s.start()
 	s.nmcli("connection", "up", "home")
 	s.leads(h[0], h[1])
-	step := func(name string, f func(s *scene)) {
-		t.Run(name, func(t *testing.T) { f(s.with(t)) })
-	}
+	step := s.step
 	unchanged := func(s *scene) {
 		s.t.Helper()
 		if status := s.leads(h[0], h[1]); len(status.DNSOverrides) > 0 {

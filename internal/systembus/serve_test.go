@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"io"
 	"net"
 	"slices"
@@ -77,7 +78,7 @@ func TestOnlyTheBusAndOurOwnAnswersReachGodbus(t *testing.T) {
 			t.Fatalf("%d: got %v, %v, want %v", i, m, err, want)
 		}
 	}
-	if m, err := godbus.DecodeMessage(s); err != io.EOF {
+	if m, err := godbus.DecodeMessage(s); !errors.Is(err, io.EOF) {
 		t.Errorf("then came %v, %v", m, err)
 	}
 	const from = "SetDnsOverride from :1.42"
@@ -122,7 +123,7 @@ func BenchmarkGiantMessage(b *testing.B) {
 	b.SetBytes(int64(len(giant)))
 	b.ReportAllocs()
 	s, w, _ := newSieve()
-	s.take = func(c *Call, tooLong bool) {
+	s.take = func(_ *Call, tooLong bool) {
 		if !tooLong {
 			b.Error("not too long")
 		}
@@ -131,7 +132,7 @@ func BenchmarkGiantMessage(b *testing.B) {
 	for range b.N {
 		w.in = bytes.NewReader(giant)
 		s.in.Reset(w)
-		if _, err := s.Read(make([]byte, 1)); err != io.EOF {
+		if _, err := s.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 			b.Fatal(err)
 		}
 	}
