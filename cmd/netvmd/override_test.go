@@ -24,6 +24,17 @@ func (s *scene) caller() *dbus.Client {
 	return c
 }
 
+// atHome is a netvm on its network at home, which announced the first two of these resolvers.
+func atHome(t *testing.T) (s *scene, h []netip.Addr) {
+	t.Helper()
+	s = open(t, lab.Options{})
+	h = s.Home.Resolvers
+	s.start()
+	s.nmcli("connection", "up", "home")
+	s.leads(h[0], h[1])
+	return s, h
+}
+
 // overridden has c set an override of one server, and checks that AppVMs are with it when the call has returned.
 func (s *scene) overridden(c *dbus.Client, server netip.Addr, persistent bool) {
 	s.t.Helper()
@@ -165,11 +176,7 @@ func TestOverrides(t *testing.T) {
 
 // The names of a bus that begins anew are those of the one before, given to others.
 func TestOverridesEndWithTheBusOfTheirCallers(t *testing.T) {
-	s := open(t, lab.Options{})
-	h := s.Home.Resolvers
-	s.start()
-	s.nmcli("connection", "up", "home")
-	s.leads(h[0], h[1])
+	s, h := atHome(t)
 	c := s.caller()
 	s.overridden(c, h[2], false)
 	s.must(s.NetVM.KillNetvmd(s.ctx))
@@ -213,11 +220,7 @@ func (s *scene) restarted(resolver netip.Addr) {
 
 // As after a boot: no rules are there yet, and the persistent override is the first that comes.
 func TestPersistentOverrideIsInForceBeforeAnyOtherResolver(t *testing.T) {
-	s := open(t, lab.Options{})
-	h := s.Home.Resolvers
-	s.start()
-	s.nmcli("connection", "up", "home")
-	s.leads(h[0], h[1])
+	s, h := atHome(t)
 	c := s.caller()
 	s.overridden(c, h[2], true)
 	s.must(c.Close())
@@ -276,11 +279,7 @@ func TestRefreshMendsAndTells(t *testing.T) {
 }
 
 func TestRefreshNamesASourceThatIsSilentAndAppliesTheRest(t *testing.T) {
-	s := open(t, lab.Options{})
-	h := s.Home.Resolvers
-	s.start()
-	s.nmcli("connection", "up", "home")
-	s.leads(h[0], h[1])
+	s, h := atHome(t)
 	c := s.caller()
 	defer func() { s.must(c.Close()) }()
 	s.must(s.NetVM.NetworkManager().Signal(syscall.SIGSTOP))
