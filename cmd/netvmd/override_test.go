@@ -295,3 +295,22 @@ func TestRefreshNamesASourceThatIsSilentAndAppliesTheRest(t *testing.T) {
 		t.Errorf("NetworkManager answers again: %v", err)
 	}
 }
+
+func TestPersistentOverrideThatCannotBeKeptIsRefused(t *testing.T) {
+	s, h := atHome(t)
+	s.must(os.MkdirAll(s.NetVM.StateDir(), 0o755))
+	_, err := s.NetVM.Run(s.ctx, "mount", "-t", "tmpfs", "-o", "ro", "tmpfs", s.NetVM.StateDir())
+	s.must(err)
+	s.must(s.NetVM.KillNetvmd(s.ctx))
+	s.start() // which sees the mount
+	c := s.caller()
+	defer func() { s.must(c.Close()) }()
+	err = c.SetDNSOverride(s.ctx, h[2:3], true)
+	var failed dbus.Error
+	if !errors.As(err, &failed) || failed.Name != dbus.Failed || !strings.Contains(err.Error(), "read-only file system") {
+		t.Errorf("%v", err)
+	}
+	s.overrides(0)
+	s.leads(h[0], h[1])
+	s.overridden(c, h[2], false) // for which no disk is needed
+}
