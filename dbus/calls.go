@@ -102,7 +102,9 @@ func (s *session) begin(m method, r *request) bool {
 			return
 		}
 		result, err := m.work(s.ctx, s, r)
-		s.respond(r, result, err)
+		if s.ctx.Err() == nil { // else we are leaving, and the bus says so to whoever waits
+			s.respond(r, result, err)
+		}
 	}()
 	return true
 }

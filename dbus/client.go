@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	godbus "github.com/godbus/dbus/v5"
@@ -19,16 +20,20 @@ const patientDeadline = questionDeadline + workDeadline + callDeadline
 // Client speaks with netvmd over the bus. Each call has a deadline; an error of netvmd's own is an Error, or wraps
 // ErrNotRunning or ErrNotAllowed.
 type Client struct {
-	conn *godbus.Conn
+	conn  *godbus.Conn
+	owner atomic.Value // a string: netvmd's unique name; "" is nobody. Known once follow was called.
 }
 
 // Connect opens a connection of its own to the system bus; Close ends it.
 func Connect(ctx context.Context) (*Client, error) {
-	conn, err := systembus.Connect(ctx)
+	c := &Client{}
+	c.owner.Store("")
+	var err error
+	c.conn, err = systembus.Listen(ctx, func(sender string) bool { return sender == c.owner.Load() })
 	if err != nil {
 		return nil, err
 	}
-	return &Client{conn: conn}, nil
+	return c, nil
 }
 
 // Close ends the connection; what waits on it returns.

@@ -34,7 +34,7 @@ func TestClientReadsWhatTheServicePublished(t *testing.T) {
 
 func TestOneSignalForASnapshotWithTheChangedPropertiesOnly(t *testing.T) {
 	sc := newScene(t)
-	s, c := sc.service, client(t)
+	s, c := sc.service, as(t, 0)
 	signals := make(chan *godbus.Signal, 16)
 	if err := c.conn.AddMatchSignalContext(sc.ctx, godbus.WithMatchObjectPath(Path)); err != nil {
 		t.Fatal(err)
@@ -88,11 +88,11 @@ func TestVifsThatComeAndGoAreSignalledByName(t *testing.T) {
 	} {
 		t.Run(tc.what, func(t *testing.T) {
 			sc := newScene(t)
-			ctx, s, c, status := sc.ctx, sc.service, client(t), sample()
+			ctx, s, c, status := sc.ctx, sc.service, as(t, 0), sample()
 			events := Watch(ctx)
 			status.Vifs = tc.before
 			s.Publish(status)
-			awaitEvent(t, events, "the vifs before", func(e Event) bool { return e.Running && cmp.Equal(e.Status.Vifs, tc.before, sameAddr) })
+			await(t, events, "the vifs before", func(e Event) bool { return e.Running && cmp.Equal(e.Status.Vifs, tc.before, sameAddr) })
 			signals := make(chan *godbus.Signal, 16)
 			c.conn.Signal(signals)
 			if err := c.conn.AddMatchSignalContext(ctx, godbus.WithMatchObjectPath(Path), godbus.WithMatchInterface(Interface)); err != nil {
@@ -100,7 +100,7 @@ func TestVifsThatComeAndGoAreSignalledByName(t *testing.T) {
 			}
 			status.Vifs = tc.now
 			s.Publish(status)
-			awaitEvent(t, events, "the vifs after", func(e Event) bool { return cmp.Equal(e.Status.Vifs, tc.now, sameAddr) })
+			await(t, events, "the vifs after", func(e Event) bool { return cmp.Equal(e.Status.Vifs, tc.now, sameAddr) })
 			status.DNSTargets = nil // whose signal ends the story
 			s.Publish(status)
 			var got []string

@@ -357,3 +357,16 @@ func TestAnAnswerIsNeverOlderThanItsQuestion(t *testing.T) {
 		}
 	}
 }
+
+// skip reads the next message, and does not look at it.
+func (r *rawCaller) skip() {
+	r.t.Helper()
+	h, err := r.in.Peek(16)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	body, fields := binary.LittleEndian.Uint32(h[4:]), binary.LittleEndian.Uint32(h[12:])
+	if _, err := r.in.Discard(16 + (int(fields)+7)&^7 + int(body)); err != nil {
+		r.t.Fatal(err)
+	}
+}

@@ -101,7 +101,7 @@ func client(t testing.TB) *Client {
 	return c
 }
 
-// as connects to the bus as another user: the kernel notes who connects, unix(7) SO_PEERCRED.
+// as connects to the bus as a user, and past our own way to connect: the kernel notes who does, unix(7) SO_PEERCRED.
 func as(t testing.TB, uid int) *Client {
 	t.Helper()
 	runtime.LockOSThread() // the identity is the thread's
@@ -117,7 +117,7 @@ func as(t testing.TB, uid int) *Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	conn, err := godbus.NewConn(socket)
+	conn, err := godbus.NewConn(socket, godbus.WithSignalHandler(godbus.NewSequentialSignalHandler()))
 	if err == nil {
 		err = conn.Auth([]godbus.Auth{godbus.AuthExternal(strconv.Itoa(uid))})
 	}
@@ -128,6 +128,7 @@ func as(t testing.TB, uid int) *Client {
 		t.Fatal(err)
 	}
 	c := &Client{conn: conn}
+	c.owner.Store("")
 	t.Cleanup(func() { _ = c.Close() })
 	return c
 }
@@ -161,12 +162,7 @@ func (s *scene) await(t testing.TB, what string, holds func(Event) bool) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(s.ctx)
 	defer cancel()
-	awaitEvent(t, Watch(ctx), what, holds)
-}
-
-func awaitEvent(t testing.TB, events <-chan Event, what string, holds func(Event) bool) Event {
-	t.Helper()
-	return await(t, events, what, holds)
+	await(t, Watch(ctx), what, holds)
 }
 
 // await receives until a value holds.
@@ -197,7 +193,6 @@ type fakeDaemon struct {
 	hold      chan struct{} // not nil: what changes something waits until it is closed
 	err       error         // the answer to everything
 	late      error         // the answer to an override that was noted, and that the kernel does not take yet
-	tally     netvm.Tally
 }
 
 func newFakeDaemon() *fakeDaemon { return &fakeDaemon{happened: make(chan string, 10000)} }

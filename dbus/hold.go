@@ -40,12 +40,12 @@ func hold(ctx context.Context, servers []netip.Addr, inForce func()) (connected 
 		return false, err
 	}
 	defer func() { _ = c.Close() }() // which ends the override
-	signals, owner, err := c.follow(ctx)
+	signals, err := c.follow(ctx)
 	if err != nil {
 		return false, err
 	}
-	for set := ""; ; {
-		if owner != "" && owner != set {
+	for set := any(""); ; {
+		if owner := c.owner.Load(); owner != "" && owner != set {
 			err := c.SetDNSOverride(ctx, servers, false)
 			if err == nil {
 				set = owner
@@ -54,14 +54,10 @@ func hold(ctx context.Context, servers []netip.Addr, inForce func()) (connected 
 				return true, err
 			}
 		}
-		select {
-		case <-ctx.Done():
-			return true, nil
-		case sig, ok := <-signals:
-			if !ok {
-				return true, errBusGone
-			}
-			moved(sig, &owner)
+		sig, err := next(ctx, signals)
+		if err != nil {
+			return true, err
 		}
+		c.learn(sig)
 	}
 }

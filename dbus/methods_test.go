@@ -277,7 +277,7 @@ func TestACallerWhoHasItsAnswerReadsWhatCameOfIt(t *testing.T) {
 	d := &publishing{fakeDaemon: newFakeDaemon()}
 	d.service, _ = run(t, d)
 	d.service.Publish(sample())
-	awaitEvent(t, Watch(ctx), "the service", func(e Event) bool { return e.Running })
+	await(t, Watch(ctx), "the service", func(e Event) bool { return e.Running })
 	c := client(t)
 	for i := range 1000 {
 		want := netip.AddrFrom4([4]byte{198, 51, byte(i >> 8), byte(i)})

@@ -89,23 +89,23 @@ func (s *session) authorize(ctx context.Context, r *request, action string) (cal
 		return who, refusal(LimitsExceeded, "too many calls of user %d are waiting for authorization; ask again later", who.uid)
 	}
 	defer s.users.leave(user)
-	p, err := s.callers.follow(ctx, r.bus.Conn, r.Sender)
-	if err != nil {
-		return who, err
-	}
-	defer s.callers.unfollow(ctx, p)
 	ctx, cancel := context.WithTimeoutCause(ctx, questionDeadline,
 		refusal(Timeout, "nobody answered polkit's question within %s", questionDeadline))
 	defer cancel()
-	ended := make(chan struct{})
-	defer close(ended)
-	go func() {
-		select {
-		case <-p.gone:
-			cancel()
-		case <-ended:
+	if r.interactive() { // a person is asked as long as the caller waits; without one polkit answers at once
+		p, err := s.callers.follow(ctx, r.bus.Conn, r.Sender)
+		if err != nil {
+			return who, err
 		}
-	}()
+		defer s.callers.unfollow(ctx, p)
+		go func() {
+			select {
+			case <-p.gone:
+				cancel()
+			case <-ctx.Done():
+			}
+		}()
+	}
 	return who, askPolkit(ctx, r, action)
 }
 

@@ -37,7 +37,7 @@ type answer struct {
 func newPolkit(t *testing.T) *fakePolkit {
 	t.Helper()
 	p := &fakePolkit{make(chan question, 1000), make(chan string, 1000), make(chan answer, 1000)}
-	conn := client(t).conn
+	conn := as(t, 0).conn
 	err := conn.ExportMethodTable(map[string]any{"CheckAuthorization": p.check, "CancelCheckAuthorization": p.cancel},
 		polkitPath, polkitInterface)
 	if err != nil {

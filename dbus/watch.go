@@ -66,7 +66,7 @@ func (w *watcher) session(ctx context.Context) (connected bool, err error) {
 		return false, err
 	}
 	defer func() { _ = c.Close() }() // nothing that was sent is awaited
-	signals, owner, err := c.follow(ctx, []godbus.MatchOption{
+	signals, err := c.follow(ctx, []godbus.MatchOption{
 		godbus.WithMatchSender(Name), godbus.WithMatchObjectPath(Path), godbus.WithMatchInterface(properties),
 		godbus.WithMatchMember(propertiesChanged),
 	})
@@ -74,26 +74,22 @@ func (w *watcher) session(ctx context.Context) (connected bool, err error) {
 		return false, err
 	}
 	for {
-		if err := w.look(ctx, c, owner != ""); err != nil {
+		if err := w.look(ctx, c); err != nil {
 			return true, err
 		}
 		for different := false; !different; {
-			select {
-			case <-ctx.Done():
-				return true, nil
-			case sig, ok := <-signals:
-				if !ok {
-					return true, errBusGone
-				}
-				different = moved(sig, &owner)
+			sig, err := next(ctx, signals)
+			if err != nil {
+				return true, err
 			}
+			different = c.learn(sig) || sig.Sender != busName
 		}
 	}
 }
 
 // look reads the status, once for all the signals that came before.
-func (w *watcher) look(ctx context.Context, c *Client, owned bool) error {
-	if !owned {
+func (w *watcher) look(ctx context.Context, c *Client) error {
+	if c.owner.Load() == "" {
 		w.tell(Event{})
 		return nil
 	}
@@ -111,15 +107,15 @@ func (w *watcher) look(ctx context.Context, c *Client, owned bool) error {
 	return nil
 }
 
-// follow subscribes to the owner of our name, and to what else is asked for, and gives the owner; "" is nobody.
-func (c *Client) follow(ctx context.Context, rules ...[]godbus.MatchOption) (<-chan *godbus.Signal, string, error) {
+// follow subscribes to the owner of our name, and to what else is asked for.
+func (c *Client) follow(ctx context.Context, rules ...[]godbus.MatchOption) (<-chan *godbus.Signal, error) {
 	ctx, cancel := context.WithTimeout(ctx, callDeadline)
 	defer cancel()
 	signals := make(chan *godbus.Signal, 64)
 	c.conn.Signal(signals)
 	for _, rule := range append(rules, ownerRule(Name)) {
 		if err := c.conn.AddMatchSignalContext(ctx, rule...); err != nil {
-			return nil, "", fmt.Errorf("subscribe to %s: %w", Name, err)
+			return nil, fmt.Errorf("subscribe to %s: %w", Name, err)
 		}
 	}
 	var owner string
@@ -129,9 +125,23 @@ func (c *Client) follow(ctx context.Context, rules ...[]godbus.MatchOption) (<-c
 		err = nil
 	}
 	if err != nil {
-		return nil, "", fmt.Errorf("ask who owns %s: %w", Name, err)
+		return nil, fmt.Errorf("ask who owns %s: %w", Name, err)
 	}
-	return signals, owner, nil
+	c.owner.Store(owner)
+	return signals, nil
+}
+
+// next waits for a signal. An error says that there will be none any more.
+func next(ctx context.Context, signals <-chan *godbus.Signal) (*godbus.Signal, error) {
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case sig, ok := <-signals:
+		if !ok {
+			return nil, errBusGone
+		}
+		return sig, nil
+	}
 }
 
 // ownerRule matches what the bus says about the owner of one name.
@@ -142,7 +152,7 @@ func ownerRule(name string) []godbus.MatchOption {
 	}
 }
 
-// ownerOf reads NameOwnerChanged about a name. Anybody may address a signal to us, so the sender is checked.
+// ownerOf reads NameOwnerChanged about a name.
 func ownerOf(sig *godbus.Signal) (name, owner string, is bool) {
 	if sig.Sender != busName || sig.Name != busName+".NameOwnerChanged" || len(sig.Body) != 3 {
 		return "", "", false
@@ -152,11 +162,12 @@ func ownerOf(sig *godbus.Signal) (name, owner string, is bool) {
 	return name, owner, is && isOwner
 }
 
-// moved tells whether a signal says that netvmd is another, or another than before.
-func moved(sig *godbus.Signal, owner *string) bool {
-	if name, now, is := ownerOf(sig); is && name == Name {
-		*owner = now
-		return true
+// learn takes the bus's word on who netvmd is, and tells whether it was that.
+func (c *Client) learn(sig *godbus.Signal) bool {
+	name, owner, is := ownerOf(sig)
+	if !is || name != Name {
+		return false
 	}
-	return *owner != "" && sig.Sender == *owner && sig.Path == Path
+	c.owner.Store(owner)
+	return true
 }

@@ -71,13 +71,13 @@ var errBusClosed = errors.New("the connection was closed")
 // session connects, reads everything and follows until the connection or ctx ends. It tells whether there was
 // a bus that answered.
 func (f *busFollower) session(ctx context.Context) (connected bool, err error) {
-	conn, err := systembus.Connect(ctx)
+	s := &session{board: f.board, log: f.log, nm: &f.nm, owners: map[string]string{}, points: map[godbus.ObjectPath]bool{}}
+	conn, err := systembus.Listen(ctx, s.heeds)
 	if err != nil {
 		return false, err
 	}
+	s.conn = conn
 	ctx, cancel := context.WithCancel(ctx)
-	s := &session{board: f.board, log: f.log, conn: conn, nm: &f.nm,
-		owners: map[string]string{}, points: map[godbus.ObjectPath]bool{}}
 	var readers sync.WaitGroup
 	defer func() {
 		cancel()
@@ -159,4 +159,17 @@ func (s *session) owner(name string) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.owners[name]
+}
+
+// heeds tells whether a sender is one of those that we follow. A signal that is told before its sender is known to be is
+// not missed: all is read again then.
+func (s *session) heeds(sender string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, owner := range s.owners {
+		if owner == sender {
+			return true
+		}
+	}
+	return false
 }

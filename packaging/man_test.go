@@ -1,6 +1,7 @@
 package packaging_test
 
 import (
+	"os"
 	"os/exec"
 	"regexp"
 	"slices"
@@ -136,9 +137,16 @@ func (r root) pagesHaveFlags() {
 
 func (r root) pageHasMembers() {
 	ours, _, _ := strings.Cut(r.read("usr/share/dbus-1/interfaces/org.qubes_os.NetVM1.xml"), "</interface>")
-	r.says("usr/share/man/man5/org.qubes_os.NetVM1.5", r.matches(`<(?:property|method|signal) name="(\w+)"`, ours)...)
-	r.says("usr/share/man/man5/org.qubes_os.NetVM1.5", r.matches(`action id="([\w.]+)"`,
-		r.read("usr/share/polkit-1/actions/org.qubes_os.NetVM1.policy"))...)
+	errors, err := os.ReadFile("../dbus/errors.go")
+	if err != nil {
+		r.Fatal(err)
+	}
+	const page = "usr/share/man/man5/org.qubes_os.NetVM1.5"
+	r.says(page, r.matches(`<(?:property|method|signal) name="(\w+)"`, ours)...)
+	r.says(page, r.matches(`action id="([\w.]+)"`, r.read("usr/share/polkit-1/actions/org.qubes_os.NetVM1.policy"))...)
+	for _, name := range r.matches(`= errorPrefix \+ "(\w+)"`, string(errors)) {
+		r.says(page, "org.qubes_os.NetVM1.Error."+name)
+	}
 }
 
 func (r root) pageHasKeys() {

@@ -3,6 +3,7 @@ package plan
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -327,9 +328,9 @@ networkmanager: neither systemd-resolved nor another program's resolv.conf takes
 
 // FuzzDecide checks what must hold of every decision, whatever was announced.
 func FuzzDecide(f *testing.F) {
-	f.Add("192.0.2.53 127.0.0.1", qubes, "192.0.2.7", false)
-	f.Add("10.139.1.1 fe80::1%eth0", qubes+" fd00::1", "", true)
-	f.Fuzz(func(t *testing.T, announced, virtual, own string, passThrough bool) {
+	f.Add("192.0.2.53 127.0.0.1", "", qubes, "192.0.2.7", false)
+	f.Add("10.139.1.1 fe80::1%eth0", "192.0.2.99 127.0.0.1", qubes+" fd00::1", "", true)
+	f.Fuzz(func(t *testing.T, announced, override, virtual, own string, passThrough bool) {
 		parse := func(s string) (out []netip.Addr) {
 			for _, w := range strings.Fields(s) {
 				if a, err := netip.ParseAddr(w); err == nil {
@@ -340,6 +341,7 @@ func FuzzDecide(f *testing.F) {
 		}
 		in := Inputs{Virtual: parse(virtual), Own: parse(own), PassThrough: passThrough}
 		in.View.NetworkManager.Entries = []netvm.DNSEntry{{Interface: "eth0", Servers: parse(announced)}}
+		in.Override.Servers = parse(override)
 		d := Decide(in)
 		if len(d.Targets) != len(in.Virtual) {
 			t.Fatalf("%d targets for %d virtual addresses", len(d.Targets), len(in.Virtual))
@@ -348,6 +350,9 @@ func FuzzDecide(f *testing.F) {
 			a := x.Resolver.Addr
 			if !x.Served() {
 				continue
+			}
+			if len(in.Override.Servers) > 0 && !slices.Contains(in.Override.Servers, a) {
+				t.Errorf("%s leads to %s, beside the override", x.Virtual, a)
 			}
 			if a.Is4() != x.Virtual.Is4() {
 				t.Errorf("%s leads to %s of the other family", x.Virtual, a)

@@ -82,7 +82,7 @@ func TestAnAnswerIsReadAsItWasWritten(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, name := range []string{"", "org.qubes_os.NetVM1.Error.Failed"} {
-			m, err := godbus.DecodeMessage(bytes.NewReader(c.answer(9, name, body)))
+			m, err := godbus.DecodeMessage(bytes.NewReader(append(c.answer(9, name, body), body.bytes...)))
 			if err != nil {
 				t.Fatalf("%v: %v", values, err)
 			}

@@ -224,14 +224,14 @@ func Encode(values ...any) (Body, error) {
 	return Body{signature.String(), out.Bytes()[out.Len()-length:]}, nil
 }
 
-// answer makes the message that answers a call: an error if it has a name.
+// answer makes the head of the message that answers a call, before its body: an error if it has a name.
 func (c *Call) answer(serial uint32, errorName string, body Body) []byte {
 	kind := godbus.TypeMethodReply
 	if errorName != "" {
 		kind = godbus.TypeError
 	}
 	order := binary.LittleEndian
-	m := make([]byte, 0, 256+len(body.bytes))
+	m := make([]byte, 0, 256)
 	m = append(m, 'l', byte(kind), byte(godbus.FlagNoReplyExpected|godbus.FlagNoAutoStart), 1)
 	m = order.AppendUint32(m, uint32(len(body.bytes)))
 	m = order.AppendUint32(m, serial)
@@ -247,7 +247,7 @@ func (c *Call) answer(serial uint32, errorName string, body Body) []byte {
 		m = append(append(m, body.signature...), 0)
 	}
 	order.PutUint32(m[12:], uint32(len(m)-fixedHeader))
-	return append(pad(m), body.bytes...)
+	return pad(m)
 }
 
 // appendText appends a field of type s.

@@ -66,7 +66,10 @@ func attempts(t *testing.T, path string) <-chan error {
 func settled(tried <-chan error) (n int) {
 	for {
 		select {
-		case <-tried:
+		case err := <-tried:
+			if err == nil {
+				return -1
+			}
 			n++
 		case <-time.After(20 * firstPause):
 			return n

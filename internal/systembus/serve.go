@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -15,9 +16,8 @@ import (
 )
 
 const (
-	// maxMessage is the longest message that is looked at, in bytes. The longest honest call has a few hundred; an answer
-	// of the bus lists the groups of a process, of which there may be thousands.
-	maxMessage = 64 << 10
+	// maxCall is the longest call that is looked at, in bytes. The longest honest one has a few hundred.
+	maxCall = 64 << 10
 	// readAhead is the buffer between the socket and us, in bytes.
 	readAhead = 4 << 10
 	// sendTimeout bounds sending one message. A bus stops reading from us when callers do not read what it keeps for them
@@ -31,31 +31,21 @@ const busName = "org.freedesktop.DBus"
 // handshakeEnd is our last line before messages begin, D-Bus specification, "Authentication Protocol".
 var handshakeEnd = []byte("BEGIN\r\n")
 
-// Service is a connection that takes calls. What strangers send does not reach godbus: that would start a goroutine for
-// each call, build values of whatever the arguments claim to be, and close the connection for some that the bus lets pass
-// (a dictionary with a boolean key is enough). Instead, calls are handed over as they were on the wire; a message that is
-// longer than any honest one is thrown away as it comes; and of signals only the bus's own are let through. Calls of our
-// own, their answers, and our signals go through godbus.
+// Service is a connection that takes calls.
 type Service struct {
 	*godbus.Conn
 	sieve *sieve
 }
 
-// Serve opens a connection like Connect's, and hands over each call that comes in, one after the other: take must not
-// wait for an answer of the bus. tooLong says that the call's arguments were thrown away because of their size.
+// Serve opens a connection like Connect's that heeds the bus alone, and hands over each call that comes in, one after the
+// other: take must not wait for an answer of the bus, and has no Conn before Serve has returned. tooLong says that the call's arguments were thrown away because of
+// their size.
 func Serve(ctx context.Context, take func(s *Service, c *Call, tooLong bool)) (*Service, error) {
-	socket, err := dial(ctx)
-	if err != nil {
-		return nil, err
-	}
 	s := &Service{}
-	s.sieve = &sieve{Conn: socket, in: bufio.NewReaderSize(socket, readAhead), serial: &serials{},
-		take: func(c *Call, tooLong bool) { take(s, c, tooLong) }}
-	s.Conn, err = begin(ctx, socket, s.sieve, s.sieve.serial)
-	if err != nil {
-		return nil, err
-	}
-	return s, nil
+	s.sieve = &sieve{take: func(c *Call, tooLong bool) { take(s, c, tooLong) }} // a call may come before open returns
+	var err error
+	s.Conn, err = open(ctx, s.sieve)
+	return s, err
 }
 
 // Answer sends the result of a call.
@@ -70,12 +60,17 @@ func (s *Service) Refuse(c *Call, name, sentence string) error {
 	return s.sieve.answer(c, name, body)
 }
 
-// sieve stands between the socket and godbus.
+// sieve stands between the socket and godbus. What strangers send does not reach godbus: that would start a goroutine for
+// each call, build values of whatever the arguments claim to be, keep every signal until it is received, and close the
+// connection for some messages that the bus lets pass (a dictionary with a boolean key is enough). Instead, calls are handed
+// over as they were on the wire, and one that is longer than any honest one is thrown away as it comes; of signals, only
+// those of the bus and of whom we heed are let through.
 type sieve struct {
 	net.Conn
 	in     *bufio.Reader
-	serial *serials
-	take   func(c *Call, tooLong bool)
+	serial serials
+	heed   func(sender string) bool    // beside the bus; nil = nobody
+	take   func(c *Call, tooLong bool) // nil = there is nothing to call
 
 	begun   bool   // the handshake is over; set before godbus starts to read messages
 	message []byte // the last one that was read; used again
@@ -109,34 +104,48 @@ func (s *sieve) next() error {
 	if err != nil {
 		return err
 	}
-	kept := min(h.all, maxMessage)
-	if cap(s.message) < kept {
-		s.message = make([]byte, kept)
+	s.message = s.message[:0]
+	if cap(s.message) > maxCall { // of an answer that was longer; it is not needed any more
+		s.message = nil
 	}
-	s.message = s.message[:kept]
-	if _, err := io.ReadFull(s.in, s.message); err != nil {
+	if err := s.readUpTo(min(h.all, maxCall)); err != nil {
 		return err
 	}
-	if _, err := io.CopyN(io.Discard, s.in, int64(h.all-kept)); err != nil {
+	call, ok := parseCall(h, s.message)
+	if ok && s.wants(h, call) {
+		err := s.readUpTo(h.all)
+		s.rest = s.message
 		return err
 	}
-	s.sort(h)
+	missing := int64(h.all - len(s.message))
+	if _, err := io.CopyN(io.Discard, s.in, missing); err != nil {
+		return err
+	}
+	// Without a header that can be read, we could not say to whom an answer goes.
+	if ok && h.kind == godbus.TypeMethodCall && s.take != nil {
+		s.take(call, missing > 0)
+	}
 	return nil
 }
 
-// sort decides about the message that was read.
-func (s *sieve) sort(h header) {
-	tooLong := h.all > len(s.message)
-	call, ok := parseCall(h, s.message)
-	switch {
-	case !ok: // nobody honest; and we could not say to whom an answer goes
-	case h.kind == godbus.TypeMethodCall:
-		s.take(call, tooLong)
-	case tooLong: // whoever waits for it has a deadline
-	case h.kind == godbus.TypeSignal && call.Sender != busName:
-	case h.kind == godbus.TypeSignal, h.kind == godbus.TypeMethodReply, h.kind == godbus.TypeError:
-		s.rest = s.message
+// readUpTo reads the message until it has so many bytes.
+func (s *sieve) readUpTo(size int) error {
+	had := len(s.message)
+	s.message = slices.Grow(s.message, size-had)[:size]
+	_, err := io.ReadFull(s.in, s.message[had:])
+	return err
+}
+
+// wants tells whether a message is for godbus: an answer, which the bus only lets pass to whoever asked, or a signal of
+// somebody whom we heed. Unknown types are to be ignored (D-Bus specification, "Message Format").
+func (s *sieve) wants(h header, m *Call) bool {
+	switch h.kind {
+	case godbus.TypeMethodReply, godbus.TypeError:
+		return true
+	case godbus.TypeSignal:
+		return m.Sender == busName || s.heed != nil && m.Sender != "" && s.heed(m.Sender)
 	}
+	return false
 }
 
 // Write sends what godbus has to say, which is one message each time.
@@ -145,16 +154,25 @@ func (s *sieve) Write(p []byte) (int, error) {
 		s.begun = bytes.Equal(p, handshakeEnd)
 		return s.Conn.Write(p)
 	}
-	s.sending.Lock()
-	defer s.sending.Unlock()
-	if err := s.SetWriteDeadline(time.Now().Add(sendTimeout)); err != nil {
+	if err := s.send(p); err != nil {
 		return 0, err
 	}
-	n, err := s.Conn.Write(p)
-	if err != nil { // half a message is on its way: nothing can follow it
-		err = errors.Join(err, s.Close())
+	return len(p), nil
+}
+
+// send sends one message, which may be in parts.
+func (s *sieve) send(parts ...[]byte) error {
+	s.sending.Lock()
+	defer s.sending.Unlock()
+	err := s.SetWriteDeadline(time.Now().Add(sendTimeout))
+	if err == nil {
+		message := net.Buffers(parts)
+		_, err = message.WriteTo(s.Conn)
 	}
-	return n, err
+	if err != nil { // half a message may be on its way: nothing can follow it
+		return errors.Join(fmt.Errorf("send to the bus: %w", err), s.Close())
+	}
+	return nil
 }
 
 // answer sends an answer, unless the caller wants none.
@@ -162,7 +180,7 @@ func (s *sieve) answer(c *Call, errorName string, body Body) error {
 	if c.Flags&godbus.FlagNoReplyExpected != 0 {
 		return nil
 	}
-	if _, err := s.Write(c.answer(s.serial.GetSerial(), errorName, body)); err != nil {
+	if err := s.send(c.answer(s.serial.GetSerial(), errorName, body), body.bytes); err != nil {
 		return fmt.Errorf("answer %s: %w", c, err)
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"io"
 	"net"
 	"slices"
@@ -29,7 +30,7 @@ func (w *wire) SetWriteDeadline(time.Time) error { return nil }
 func newSieve(messages ...[]byte) (*sieve, *wire, *[]string) {
 	w := &wire{in: bytes.NewReader(bytes.Join(messages, nil))}
 	var taken []string
-	s := &sieve{Conn: w, in: bufio.NewReaderSize(w, readAhead), serial: &serials{}, begun: true}
+	s := &sieve{Conn: w, in: bufio.NewReaderSize(w, readAhead), begun: true}
 	s.take = func(c *Call, tooLong bool) {
 		what := c.Member + " from " + c.Sender
 		if tooLong {
@@ -59,27 +60,32 @@ func TestOnlyTheBusAndOurOwnAnswersReachGodbus(t *testing.T) {
 	le := binary.LittleEndian
 	call, giant := encoded(t, le, callMessage()), encoded(t, le, callMessage(make([]byte, 1<<20)))
 	long := callMessage()
-	long.Headers[godbus.FieldPath] = godbus.MakeVariant(godbus.ObjectPath("/" + string(bytes.Repeat([]byte("x"), maxMessage))))
+	long.Headers[godbus.FieldPath] = godbus.MakeVariant(godbus.ObjectPath("/" + string(bytes.Repeat([]byte("x"), maxCall))))
 	unknownType := bytes.Clone(call)
 	unknownType[1] = 9
 	s, _, taken := newSieve(
-		call, encoded(t, le, signalFrom(":1.66")), giant, encoded(t, le, long), unknownType, encoded(t, le, replyOf(maxMessage)),
-		encoded(t, le, signalFrom("")), encoded(t, le, signalFrom(busName)), encoded(t, binary.BigEndian, replyOf(1000)), call,
+		call, encoded(t, le, signalFrom(":1.66")), giant, encoded(t, le, long), unknownType, encoded(t, le, replyOf(maxCall)),
+		encoded(t, le, signalFrom("")), encoded(t, le, signalFrom(busName)), encoded(t, binary.BigEndian, replyOf(1000)),
+		encoded(t, le, signalFrom(":1.7")), call,
 	)
-	for _, want := range []godbus.Type{godbus.TypeSignal, godbus.TypeMethodReply} {
+	s.heed = func(sender string) bool { return sender == ":1.7" }
+	for i, want := range []struct {
+		kind godbus.Type
+		size int
+	}{{godbus.TypeMethodReply, maxCall}, {godbus.TypeSignal, 0}, {godbus.TypeMethodReply, 1000}, {godbus.TypeSignal, 0}} {
 		m, err := godbus.DecodeMessage(s)
-		if err != nil || m.Type != want {
-			t.Fatalf("got %v, %v, want a %s", m, err, want)
+		if err != nil || m.Type != want.kind || want.size > 0 && len(m.Body[0].([]byte)) != want.size {
+			t.Fatalf("%d: got %v, %v, want %v", i, m, err, want)
 		}
 	}
-	if m, err := godbus.DecodeMessage(s); err != io.EOF {
+	if m, err := godbus.DecodeMessage(s); !errors.Is(err, io.EOF) {
 		t.Errorf("then came %v, %v", m, err)
 	}
 	const from = "SetDnsOverride from :1.42"
 	if want := []string{from, from + ", too long", from}; !slices.Equal(*taken, want) {
 		t.Errorf("taken are %q, want %q", *taken, want)
 	}
-	if cap(s.message) > maxMessage {
+	if cap(s.message) > maxCall {
 		t.Errorf("%d bytes are kept", cap(s.message))
 	}
 }
@@ -117,7 +123,7 @@ func BenchmarkGiantMessage(b *testing.B) {
 	b.SetBytes(int64(len(giant)))
 	b.ReportAllocs()
 	s, w, _ := newSieve()
-	s.take = func(c *Call, tooLong bool) {
+	s.take = func(_ *Call, tooLong bool) {
 		if !tooLong {
 			b.Error("not too long")
 		}
@@ -126,7 +132,7 @@ func BenchmarkGiantMessage(b *testing.B) {
 	for range b.N {
 		w.in = bytes.NewReader(giant)
 		s.in.Reset(w)
-		if _, err := s.Read(make([]byte, 1)); err != io.EOF {
+		if _, err := s.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 			b.Fatal(err)
 		}
 	}

@@ -1,9 +1,9 @@
 // Package systembus connects to the system bus, with the deadlines that godbus lacks, and waits for a bus that is away.
-// nmhook and dbus each have a connection of their own. For a service there is Serve, which keeps what strangers send away
-// from godbus.
+// nmhook and dbus each have a connection of their own. What strangers send over the bus is kept away from godbus.
 package systembus
 
 import (
+	"bufio"
 	"cmp"
 	"context"
 	"errors"
@@ -25,14 +25,36 @@ const connectTimeout = 5 * time.Second
 // defaultSocket is the system bus's, D-Bus specification, "Well-known Message Bus Instances".
 const defaultSocket = "/run/dbus/system_bus_socket"
 
-// Connect opens a connection of the caller's own, whose signals come in order and are its alone. It ends with ctx. The
-// error wraps fs.ErrNotExist where there is no bus at all.
-func Connect(ctx context.Context) (*godbus.Conn, error) {
+// Connect opens a connection of the caller's own, over which it calls others; of signals only the bus's come, in order. It
+// ends with ctx. The error wraps fs.ErrNotExist where there is no bus at all.
+func Connect(ctx context.Context) (*godbus.Conn, error) { return Listen(ctx, nil) }
+
+// Listen opens a connection like Connect's, to which also the signals come of senders that heed says yes to. It is given
+// unique names, as anybody may address a signal to anybody.
+func Listen(ctx context.Context, heed func(sender string) bool) (*godbus.Conn, error) {
+	return open(ctx, &sieve{heed: heed})
+}
+
+// open connects, authenticates and says Hello, through a sieve.
+func open(ctx context.Context, s *sieve) (*godbus.Conn, error) {
 	socket, err := dial(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return begin(ctx, socket, socket, &serials{})
+	s.Conn, s.in = socket, bufio.NewReaderSize(socket, readAhead)
+	conn, err := godbus.NewConn(s, godbus.WithContext(ctx), godbus.WithSerialGenerator(&s.serial),
+		godbus.WithSignalHandler(godbus.NewSequentialSignalHandler()))
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("connect to the system bus: %w", err), socket.Close())
+	}
+	if err := begin(conn, socket); err != nil {
+		_ = conn.Close() // the error is what counts
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			err = fmt.Errorf("no answer within %s", connectTimeout)
+		}
+		return nil, fmt.Errorf("connect to the system bus: %w", cmp.Or(ctx.Err(), err))
+	}
+	return conn, nil
 }
 
 // dial connects to the first address that takes it.
@@ -50,38 +72,18 @@ func dial(ctx context.Context) (net.Conn, error) {
 	return nil, fmt.Errorf("connect to the system bus: %w", err)
 }
 
-// begin authenticates and says Hello. transport is the socket, or stands in front of it.
-func begin(ctx context.Context, socket net.Conn, transport transport, serial *serials) (*godbus.Conn, error) {
-	conn, err := godbus.NewConn(transport, godbus.WithContext(ctx), godbus.WithSerialGenerator(serial),
-		godbus.WithSignalHandler(godbus.NewSequentialSignalHandler()))
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("connect to the system bus: %w", err), socket.Close())
+// begin authenticates and says Hello.
+func begin(conn *godbus.Conn, socket net.Conn) error {
+	if err := socket.SetDeadline(time.Now().Add(connectTimeout)); err != nil { // godbus knows no deadline here
+		return err
 	}
-	err = socket.SetDeadline(time.Now().Add(connectTimeout)) // godbus knows no deadline here
-	if err == nil {
-		err = conn.Auth([]godbus.Auth{godbus.AuthExternal(strconv.Itoa(os.Geteuid()))})
+	if err := conn.Auth([]godbus.Auth{godbus.AuthExternal(strconv.Itoa(os.Geteuid()))}); err != nil {
+		return err
 	}
-	if err == nil {
-		err = conn.Hello()
+	if err := conn.Hello(); err != nil {
+		return err
 	}
-	if err == nil {
-		err = socket.SetDeadline(time.Time{})
-	}
-	if err != nil {
-		_ = conn.Close() // the error is what counts
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			err = fmt.Errorf("no answer within %s", connectTimeout)
-		}
-		return nil, fmt.Errorf("connect to the system bus: %w", cmp.Or(ctx.Err(), err))
-	}
-	return conn, nil
-}
-
-// transport is what godbus reads from and writes to.
-type transport interface {
-	Read(p []byte) (int, error)
-	Write(p []byte) (int, error)
-	Close() error
+	return socket.SetDeadline(time.Time{})
 }
 
 // sockets finds the Unix sockets in a list of addresses (D-Bus specification, "Server Addresses"); the name of an abstract

@@ -6,18 +6,23 @@ import (
 	"strings"
 )
 
-// keys writes a section for every table of packaging/netvmd.toml, with its keys, their meanings and defaults. There a
-// key stands behind "#" with its default; the lines behind "# " above it are its meaning.
+// keys writes what packaging/netvmd.toml says.
 func keys() (string, error) {
 	const path = "packaging/netvmd.toml"
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return "", err
 	}
+	return keysOf(path, string(text))
+}
+
+// keysOf writes a section for every table of a configuration, with its keys, their meanings and defaults. There a key
+// stands behind "#" with its default; the lines behind "# " above it are its meaning. path is for errors alone.
+func keysOf(path, text string) (string, error) {
 	var b strings.Builder
 	var meaning []string
 	b.WriteString("### At the beginning of the file\n")
-	for i, line := range strings.Split(string(text), "\n") {
+	for i, line := range strings.Split(text, "\n") {
 		switch {
 		case line == "":
 			meaning = nil // a remark on the file

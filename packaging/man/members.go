@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 )
 
@@ -15,10 +16,9 @@ const contract = "dbus/org.qubes_os.NetVM1.xml"
 
 // member is a property, method or signal of the contract, with its comment.
 type member struct {
-	XMLName xml.Name
-	Name    string `xml:"name,attr"`
-	Type    string `xml:"type,attr"`
-	Args    []arg  `xml:"arg"`
+	Name string `xml:"name,attr"`
+	Type string `xml:"type,attr"`
+	Args []arg  `xml:"arg"`
 }
 
 type arg struct {
@@ -33,40 +33,58 @@ func members(kind string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	var b strings.Builder
-	var terms []string // of one kind and under one comment
-	comment, ours := "", false
-	flush := func() {
-		if len(terms) > 0 {
-			b.WriteString(definition(strings.Join(terms, ", "), plain(comment)))
-		}
-		terms = nil
+	return membersOf(text, kind)
+}
+
+// group is what stands under one comment of the contract.
+type group struct {
+	comment string
+	terms   []string // of the members of one kind
+}
+
+func membersOf(text []byte, kind string) (string, error) {
+	groups, err := groupsOf(xml.NewDecoder(bytes.NewReader(text)), kind)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", contract, err)
 	}
-	for d := xml.NewDecoder(bytes.NewReader(text)); ; {
+	var b strings.Builder
+	for _, g := range groups {
+		if len(g.terms) > 0 {
+			b.WriteString(definition(strings.Join(g.terms, ", "), plain(g.comment)))
+		}
+	}
+	return b.String(), nil
+}
+
+// groupsOf reads the members of one kind that are netvmd's own.
+func groupsOf(d *xml.Decoder, kind string) (groups []group, err error) {
+	for ours := false; ; {
 		token, err := d.Token()
 		if errors.Is(err, io.EOF) {
-			flush()
-			return b.String(), nil
+			return groups, nil
 		}
 		if err != nil {
-			return "", fmt.Errorf("%s: %w", contract, err)
+			return nil, err
 		}
 		switch t := token.(type) {
 		case xml.Comment:
-			flush()
-			comment = strings.Join(strings.Fields(string(t)), " ")
+			groups = append(groups, group{comment: strings.Join(strings.Fields(string(t)), " ")})
 		case xml.StartElement:
 			if t.Name.Local == "interface" {
-				ours = t.Attr[0].Value == "org.qubes_os.NetVM1"
+				ours = slices.Contains(t.Attr, xml.Attr{Name: xml.Name{Local: "name"}, Value: "org.qubes_os.NetVM1"})
 			}
 			if !ours || t.Name.Local != kind {
 				continue
 			}
 			var m member
 			if err := d.DecodeElement(&m, &t); err != nil {
-				return "", fmt.Errorf("%s: %s: %w", contract, kind, err)
+				return nil, err
 			}
-			terms = append(terms, m.term())
+			if len(groups) == 0 {
+				return nil, fmt.Errorf("%s %s has no comment", kind, m.Name)
+			}
+			last := &groups[len(groups)-1]
+			last.terms = append(last.terms, m.term())
 		}
 	}
 }
