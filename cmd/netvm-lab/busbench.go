@@ -18,8 +18,9 @@ const (
 	statusRuns = 200
 	// floodRate is how often a second a user without rights calls netvmd, over so many connections.
 	floodRate, floodConnections = 1000, 50
-	// floodTurns is how often it begins and ends.
+	// floodTurns is how often that begins and ends while the resolvers change, and floodTime how long it lasts by itself.
 	floodTurns = 4
+	floodTime  = 5 * time.Second
 	// askTime is how long one client asks as fast as it gets answers.
 	askTime = time.Second
 )
@@ -136,54 +137,50 @@ func (t *timesOf) more(ctx context.Context, m *measure) error {
 	return err
 }
 
-// flooded measures changes without and with a flood of calls, in turn.
+// flooded measures changes without and with a flood of calls, in turn, and what a flood alone costs.
 func (m *measure) flooded(ctx context.Context) error {
 	var quiet, loud timesOf
-	total := lab.FloodTally{Errors: map[string]int{}}
-	daemon := m.lab.NetVM.Netvmd()
-	first, err := daemon.Usage()
-	if err != nil {
-		return err
-	}
-	var used time.Duration
 	for range floodTurns {
 		if err := quiet.more(ctx, m); err != nil {
 			return err
 		}
-		before, err := daemon.Usage()
-		if err != nil {
+		if _, err := m.flood(ctx, func() error { return loud.more(ctx, m) }); err != nil {
 			return err
 		}
-		flood, err := m.lab.NetVM.Flood(ctx, lab.Nobody, floodRate, floodConnections)
-		if err != nil {
-			return err
-		}
-		err = loud.more(ctx, m)
-		tally, stopErr := flood.Stop()
-		if err := errors.Join(err, stopErr); err != nil {
-			return err
-		}
-		after, err := daemon.Usage()
-		if err != nil {
-			return err
-		}
-		used += after.Since(before).CPU
-		total.Add(tally)
-	}
-	last, err := daemon.Usage()
-	if err != nil {
-		return err
 	}
 	if err := m.compare(quiet, loud); err != nil {
 		return err
 	}
-	m.drowned(total)
-	m.out.printf("   netvmd: %s of CPU for 1,000 calls, the changes included; resident memory %.1f MiB before, %.1f MiB after\n\n",
-		ms(used*1000/time.Duration(max(1, total.Called))), mib(first.Resident), mib(last.Resident))
-	if total.Lost > 0 {
-		return fmt.Errorf("%d calls were never answered", total.Lost)
+	before, err := m.lab.NetVM.Netvmd().Usage()
+	if err != nil {
+		return err
 	}
+	tally, err := m.flood(ctx, func() error { return wait(ctx, floodTime) })
+	if err != nil {
+		return err
+	}
+	after, err := m.lab.NetVM.Netvmd().Usage()
+	if err != nil {
+		return err
+	}
+	m.drowned(tally)
+	m.out.printf("   netvmd: %s of CPU for 1,000 of these calls; resident memory %.1f MiB before, %.1f MiB after\n\n",
+		ms(after.Since(before).CPU*1000/time.Duration(max(1, tally.Called))), mib(before.Resident), mib(after.Resident))
 	return nil
+}
+
+// flood does something while a user without rights floods netvmd. A call that is never answered is an error.
+func (m *measure) flood(ctx context.Context, meanwhile func() error) (lab.FloodTally, error) {
+	flood, err := m.lab.NetVM.Flood(ctx, lab.Nobody, floodRate, floodConnections)
+	if err != nil {
+		return lab.FloodTally{}, err
+	}
+	err = meanwhile()
+	tally, stopErr := flood.Stop()
+	if tally.Lost > 0 {
+		stopErr = errors.Join(stopErr, fmt.Errorf("%d calls were never answered", tally.Lost))
+	}
+	return tally, errors.Join(err, stopErr)
 }
 
 // compare prints how long changes took without and with a flood.
