@@ -62,7 +62,7 @@ func (m *measure) programs(ctx context.Context, netvmctl string) error {
 	for range statusRuns {
 		for i, command := range commands {
 			began := time.Now()
-			if _, err := m.lab.NetVM.RunAs(ctx, lab.Nobody, command[0], command[1:]...); err != nil {
+			if _, err := m.lab.NetVM.Run(ctx, command[0], command[1:]...); err != nil {
 				return err
 			}
 			times[i] = append(times[i], time.Since(began))
