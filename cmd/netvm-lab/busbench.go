@@ -25,6 +25,12 @@ const (
 	askTime = time.Second
 )
 
+// netvmd's name on the bus, which is also its interface's, and its object.
+const (
+	netvmdName = "org.qubes_os.NetVM1"
+	netvmdPath = "/org/qubes_os/NetVM1"
+)
+
 // onTheBus is the part of the benchmark that is about D-Bus and netvmctl, over one backend.
 func (m *measure) onTheBus(ctx context.Context, c common, b lab.Backend) error {
 	m.out.printf("%s\n", m.out.paint(bold, "netvmd on the bus, and netvmctl, with "+string(b)))
@@ -50,11 +56,10 @@ func (m *measure) onTheBus(ctx context.Context, c common, b lab.Backend) error {
 
 // programs measures whole processes, from before their start until their end, in turn.
 func (m *measure) programs(ctx context.Context, netvmctl string) error {
-	address := []string{"org.qubes_os.NetVM1", "/org/qubes_os/NetVM1"}
 	commands := [][]string{
 		{netvmctl, "status"},
 		{netvmctl, "version"},
-		append(append([]string{"busctl", "get-property"}, address...), address[0], "DnsTargets"),
+		{"busctl", "get-property", netvmdName, netvmdPath, netvmdName, "DnsTargets"},
 		{"nmcli", "general", "status"},
 		{"true"},
 	}
@@ -82,7 +87,6 @@ func (m *measure) programs(ctx context.Context, netvmctl string) error {
 
 // answers measures how fast netvmd answers a client that waits for each answer, and what that costs.
 func (m *measure) answers(ctx context.Context) error {
-	const name = "org.qubes_os.NetVM1"
 	client, err := m.lab.NetVM.BusAs(lab.Nobody)
 	if err != nil {
 		return err
@@ -91,8 +95,8 @@ func (m *measure) answers(ctx context.Context) error {
 	table := tabwriter.NewWriter(m.out.w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "   one client, a call after the other\ta second\tmedian\tp99\tnetvmd's CPU for each\t")
 	for _, call := range [][]any{
-		{"org.freedesktop.DBus.Properties.Get", name, "DnsTargets"}, {"org.freedesktop.DBus.Properties.GetAll", name},
-		{name + ".Refresh"},
+		{"org.freedesktop.DBus.Properties.Get", netvmdName, "DnsTargets"}, {"org.freedesktop.DBus.Properties.GetAll", netvmdName},
+		{netvmdName + ".Refresh"},
 	} {
 		method := call[0].(string)
 		before, err := m.lab.NetVM.Netvmd().Usage()
