@@ -96,11 +96,6 @@ func (s *session) begin(m method, r *request) bool {
 	go func() {
 		defer s.works.Done()
 		defer s.senders.leave(r.Sender)
-		select {
-		case <-s.ready:
-		case <-s.ctx.Done():
-			return
-		}
 		result, err := m.work(s.ctx, s, r)
 		if s.ctx.Err() == nil { // else we are leaving, and the bus says so to whoever waits
 			s.respond(r, result, err)
@@ -288,7 +283,7 @@ func setOverride(ctx context.Context, s *session, r *request) (systembus.Body, e
 	o := netvm.Override{Servers: r.servers, Persistent: r.persistent, By: who.String()}
 	ctx, cancel := context.WithTimeout(ctx, workDeadline)
 	defer cancel()
-	return systembus.Body{}, s.callers.set(ctx, r.bus.Conn, r.Sender, o)
+	return systembus.Body{}, s.callers.set(ctx, r.Sender, o)
 }
 
 func clearOverride(ctx context.Context, s *session, r *request) (systembus.Body, error) {

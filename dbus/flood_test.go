@@ -3,6 +3,7 @@ package dbus
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
@@ -13,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	godbus "github.com/godbus/dbus/v5"
 )
@@ -53,9 +55,15 @@ func (r *rawCaller) write(b []byte) {
 // call sends a method call with a body as it is on the wire.
 func (r *rawCaller) call(to, path, iface, member string, flags byte, signature string, body []byte) {
 	r.t.Helper()
+	if err := r.try(godbus.TypeMethodCall, to, path, iface, member, flags, signature, body); err != nil {
+		r.t.Fatalf("the bus has thrown the caller out: %v", err)
+	}
+}
+
+func (r *rawCaller) try(kind godbus.Type, to, path, iface, member string, flags byte, signature string, body []byte) error {
 	r.serial++
 	le := binary.LittleEndian
-	m := []byte{'l', 1, flags, 1}
+	m := []byte{'l', byte(kind), flags, 1}
 	m = le.AppendUint32(m, uint32(len(body)))
 	m = le.AppendUint32(m, r.serial)
 	m = append(m, 0, 0, 0, 0)
@@ -70,7 +78,8 @@ func (r *rawCaller) call(to, path, iface, member string, flags byte, signature s
 		m = append(append(append(align(m), 8, 1, 'g', 0, byte(len(signature))), signature...), 0)
 	}
 	le.PutUint32(m[12:], uint32(len(m)-16))
-	r.write(append(align(m), body...))
+	_, err := r.socket.Write(append(align(m), body...))
+	return err
 }
 
 func (r *rawCaller) ours(member, signature string, body []byte) {
@@ -111,6 +120,12 @@ func nested(depth int, signature string, value []byte) []byte {
 	return append(b, value...)
 }
 
+// boolKey is the body of {true: "x"}, of type a{bs}.
+func boolKey() []byte {
+	entry := []byte{1, 0, 0, 0, 1, 0, 0, 0, 'x', 0}
+	return append(append(binary.LittleEndian.AppendUint32(nil, uint32(len(entry))), 0, 0, 0, 0), entry...)
+}
+
 // The bus lets all of these pass. Some of them end a connection of godbus'.
 func TestNoMessageEndsTheConnection(t *testing.T) {
 	s := newScene(t)
@@ -123,10 +138,8 @@ func TestNoMessageEndsTheConnection(t *testing.T) {
 	}
 	before := owner()
 	le := binary.LittleEndian
-	boolKey := append(le.AppendUint32(nil, 14), 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 'x', 0)
-	le.PutUint32(boolKey, uint32(len(boolKey)-8))
 	for what, send := range map[string]func(){
-		"a dictionary with a boolean key":       func() { r.ours("Refresh", "a{bs}", boolKey) },
+		"a dictionary with a boolean key":       func() { r.ours("Refresh", "a{bs}", boolKey()) },
 		"variants as deep as the bus allows":    func() { r.ours("Refresh", "v", nested(64, "ay", le.AppendUint32(nil, 0))) },
 		"an index of a file that was not sent":  func() { r.ours("Refresh", "h", le.AppendUint32(nil, 7)) },
 		"the longest signature":                 func() { r.ours("Refresh", strings.Repeat("y", 255), make([]byte, 255)) },
@@ -157,6 +170,20 @@ func TestNoMessageEndsTheConnection(t *testing.T) {
 	}
 	if after := owner(); after != before {
 		t.Errorf("the service has connected anew: %s, %s before", after, before)
+	}
+}
+
+func TestAStrangersSignalEndsNoConnection(t *testing.T) {
+	s := newScene(t)
+	c, r := client(t), newRawCaller(t)
+	err := r.try(godbus.TypeSignal, uniqueName(c), string(Path), properties, propertiesChanged, 0, "a{bs}", boolKey())
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.call(busName, "/org/freedesktop/DBus", busName, "GetId", 0, "", nil)
+	r.answer() // the signal is with the client, or before what comes now
+	if _, err := c.Status(s.ctx); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -369,4 +396,27 @@ func (r *rawCaller) skip() {
 	if _, err := r.in.Discard(16 + (int(fields)+7)&^7 + int(body)); err != nil {
 		r.t.Fatal(err)
 	}
+}
+
+// The bus keeps what a caller does not read, and at last stops reading from whoever sends it.
+func TestCallersThatDoNotReadTheirAnswersKeepNoOverrideInForce(t *testing.T) {
+	s := newScene(t, `<limit name="max_incoming_bytes">100000</limit>`)
+	holder := client(t)
+	s.set(t, holder)
+	greedy := newRawCaller(t)
+	go func() {
+		body := append(binary.LittleEndian.AppendUint32(nil, uint32(len(Interface))), Interface+"\x00"...)
+		for greedy.try(godbus.TypeMethodCall, Name, string(Path), properties, "GetAll", 0, "s", body) == nil { // until the test ends
+		}
+	}()
+	for stuck := false; !stuck; {
+		ctx, cancel := context.WithTimeout(s.ctx, time.Second)
+		_, err := client(t).Status(ctx)
+		stuck = errors.Is(err, context.DeadlineExceeded)
+		cancel()
+	}
+	if err := holder.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s.daemon.until(t, "left")
 }

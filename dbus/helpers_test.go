@@ -31,8 +31,8 @@ const patience = 10 * time.Second
 const nobody = 65534
 
 // startBus starts a real dbus-daemon of the test's own and points this process to it. stop ends it; starting again
-// uses the same address.
-func startBus(t testing.TB, dir string) (stop func()) {
+// uses the same address. limits are <limit> elements, dbus-daemon(1).
+func startBus(t testing.TB, dir string, limits ...string) (stop func()) {
 	t.Helper()
 	for d := dir; d != "/tmp" && d != "/"; d = filepath.Dir(d) { // every user must reach the socket
 		if err := os.Chmod(d, 0o755); err != nil {
@@ -43,7 +43,7 @@ func startBus(t testing.TB, dir string) (stop func()) {
 	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path="+socket)
 	config := filepath.Join(dir, "bus.conf")
 	err := os.WriteFile(config, []byte(fmt.Sprintf(`<busconfig><type>system</type><listen>unix:path=%s</listen>
-<auth>EXTERNAL</auth><policy context="default"><allow user="*"/><allow send_destination="*" eavesdrop="false"/><allow receive_type="signal"/><allow receive_type="method_return"/><allow receive_type="error"/><allow receive_type="method_call"/><allow own="*"/></policy></busconfig>`, socket)), 0o600)
+%s<auth>EXTERNAL</auth><policy context="default"><allow user="*"/><allow send_destination="*" eavesdrop="false"/><allow receive_type="signal"/><allow receive_type="method_return"/><allow receive_type="error"/><allow receive_type="method_call"/><allow own="*"/></policy></busconfig>`, socket, strings.Join(limits, ""))), 0o600)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -143,10 +143,10 @@ type scene struct {
 	ctx     context.Context
 }
 
-func newScene(t testing.TB) *scene {
+func newScene(t testing.TB, limits ...string) *scene {
 	t.Helper()
 	s := &scene{dir: t.TempDir(), daemon: newFakeDaemon()}
-	s.stopBus = startBus(t, s.dir)
+	s.stopBus = startBus(t, s.dir, limits...)
 	t.Cleanup(func() { s.stopBus() })
 	var cancel context.CancelFunc
 	s.ctx, cancel = context.WithTimeout(context.Background(), 3*patience)

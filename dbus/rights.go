@@ -80,7 +80,7 @@ func identify(ctx context.Context, conn *godbus.Conn, name string) (caller, erro
 
 // authorize lets root pass, and whom polkit lets; else the error says why not.
 func (s *session) authorize(ctx context.Context, r *request, action string) (caller, error) {
-	who, err := identify(ctx, r.bus.Conn, r.Sender)
+	who, err := identify(ctx, s.asking, r.Sender)
 	if err != nil || who.uid == 0 {
 		return who, err
 	}
@@ -93,7 +93,7 @@ func (s *session) authorize(ctx context.Context, r *request, action string) (cal
 		refusal(Timeout, "nobody answered polkit's question within %s", questionDeadline))
 	defer cancel()
 	if r.interactive() { // a person is asked as long as the caller waits; without one polkit answers at once
-		p, err := s.callers.follow(ctx, r.bus.Conn, r.Sender)
+		p, err := s.callers.follow(ctx, r.Sender)
 		if err != nil {
 			return who, err
 		}
@@ -106,11 +106,11 @@ func (s *session) authorize(ctx context.Context, r *request, action string) (cal
 			}
 		}()
 	}
-	return who, askPolkit(ctx, r, action)
+	return who, askPolkit(ctx, s.asking, r, action)
 }
 
 // askPolkit asks whether a caller may do something; nil = yes.
-func askPolkit(ctx context.Context, r *request, action string) error {
+func askPolkit(ctx context.Context, conn *godbus.Conn, r *request, action string) error {
 	type subject struct {
 		Kind    string
 		Details dict
@@ -123,7 +123,7 @@ func askPolkit(ctx context.Context, r *request, action string) error {
 	if r.interactive() {
 		flags = allowUserInteraction
 	}
-	polkit := r.bus.Object(polkitName, polkitPath)
+	polkit := conn.Object(polkitName, polkitPath)
 	id := fmt.Sprintf("netvmd-%d", questions.Add(1))
 	err := polkit.CallWithContext(ctx, polkitInterface+".CheckAuthorization", 0,
 		subject{"system-bus-name", dict{"name": godbus.MakeVariant(r.Sender)}}, action, map[string]string{}, flags, id).Store(&answer)

@@ -79,24 +79,28 @@ func (s *Service) Run(ctx context.Context) error {
 	return final
 }
 
-// serve holds one connection until it breaks.
+// serve holds a connection until it breaks, and another to ask the bus and polkit about callers: that one works on when
+// callers who do not read their answers have the bus stop reading from the first (dbus-daemon(1), max_incoming_bytes).
 func (s *Service) serve(ctx context.Context) (connected bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
-	session := newSession(ctx, s)
+	asking, err := systembus.Connect(ctx)
+	if err != nil {
+		cancel()
+		return false, err
+	}
+	session := newSession(ctx, s, asking)
 	defer session.end()
-	defer cancel()
+	defer cancel()                        // which ends both connections
+	defer func() { _ = asking.Close() }() // it is broken, or we are leaving
+	if err := session.callers.begin(ctx); err != nil {
+		return false, err
+	}
 	bus, err := systembus.Serve(ctx, session.take)
 	if err != nil {
 		return false, err
 	}
-	defer func() { _ = bus.Close() }() // the connection is broken, or we are leaving
-	signals := make(chan *godbus.Signal, 16)
-	bus.Signal(signals)
-	if err := session.callers.begin(ctx, bus.Conn); err != nil {
-		return false, err
-	}
-	close(session.ready)
-	if err := own(ctx, bus.Conn, signals); err != nil {
+	defer func() { _ = bus.Close() }()
+	if err := own(ctx, bus.Conn); err != nil {
 		return false, err
 	}
 	s.log.Info("on the system bus", "name", Name)
@@ -104,13 +108,8 @@ func (s *Service) serve(ctx context.Context) (connected bool, err error) {
 		select {
 		case <-bus.Context().Done():
 			return true, errBusGone
-		case sig, ok := <-signals:
-			if !ok {
-				return true, errBusGone
-			}
-			if name, owner, is := ownerOf(sig); is && owner == "" {
-				session.callers.left(ctx, name)
-			}
+		case <-asking.Context().Done():
+			return true, errBusGone
 		case <-s.fresh:
 			if err := session.show(bus.Conn, s.latest()); err != nil {
 				return true, err
@@ -126,7 +125,10 @@ func (s *Service) serve(ctx context.Context) (connected bool, err error) {
 }
 
 // own asks for our name and, when another process has it, waits for it a little.
-func own(ctx context.Context, conn *godbus.Conn, signals <-chan *godbus.Signal) error {
+func own(ctx context.Context, conn *godbus.Conn) error {
+	signals := make(chan *godbus.Signal, 16)
+	conn.Signal(signals)
+	defer conn.RemoveSignal(signals)
 	var reply uint32
 	if err := ask(ctx, conn, "RequestName", &reply, Name, uint32(0)); err != nil {
 		return err

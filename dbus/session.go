@@ -15,13 +15,14 @@ import (
 	"netvmd/internal/systembus"
 )
 
-// session is the service on one connection.
+// session is the service on the bus, for the life of a connection.
 type session struct {
 	ctx    context.Context //nolint:containedctx // calls come without one; theirs ends with the connection
 	log    *slog.Logger
 	daemon Daemon
 
 	shown      atomic.Pointer[snapshot]
+	asking     *godbus.Conn // for questions about callers
 	callers    *attendance
 	routes     shared
 	statistics shared
@@ -30,19 +31,19 @@ type session struct {
 	floods     floodLog
 	latest     func() netvm.Status
 	behind     chan chan struct{} // asks for the latest status to be shown; the channel is closed then
-	ready      chan struct{}      // closed when callers is
 
 	mu    sync.Mutex
 	ended bool // no work begins any more
 	works sync.WaitGroup
 }
 
-func newSession(ctx context.Context, s *Service) *session {
+func newSession(ctx context.Context, s *Service, asking *godbus.Conn) *session {
 	latest := s.latest()
 	session := &session{
-		ctx: ctx, log: s.log, daemon: s.daemon, latest: s.latest, behind: make(chan chan struct{}), callers: newAttendance(s.daemon),
+		ctx: ctx, log: s.log, daemon: s.daemon, latest: s.latest, behind: make(chan chan struct{}),
+		asking: asking, callers: newAttendance(s.daemon, asking),
 		senders: quota{each: callsOfSender, all: callsInWork}, users: quota{each: questionsOfUser, all: callsInWork},
-		floods: floodLog{log: s.log}, ready: make(chan struct{}),
+		floods: floodLog{log: s.log},
 	}
 	session.routes.read = session.readRoutes
 	session.statistics.read = session.readStatistics
@@ -50,12 +51,13 @@ func newSession(ctx context.Context, s *Service) *session {
 	return session
 }
 
-// end waits for what is worked on.
+// end waits for what is worked on. Both connections are closed.
 func (s *session) end() {
 	s.mu.Lock()
 	s.ended = true
 	s.mu.Unlock()
 	s.works.Wait()
+	s.callers.follower.Wait()
 }
 
 // catchUp returns when everything that was published before is shown.

@@ -38,7 +38,7 @@ type Service struct {
 }
 
 // Serve opens a connection like Connect's that heeds the bus alone, and hands over each call that comes in, one after the
-// other: take must not wait for an answer of the bus, and has no Conn before Serve has returned. tooLong says that the call's arguments were thrown away because of
+// other: take must not wait for an answer of the bus. tooLong says that the call's arguments were thrown away because of
 // their size.
 func Serve(ctx context.Context, take func(s *Service, c *Call, tooLong bool)) (*Service, error) {
 	s := &Service{}
