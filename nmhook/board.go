@@ -29,6 +29,9 @@ var sourceNames = [...]string{"networkmanager-dns", "uplinks", "resolved", "reso
 
 func (s source) String() string { return sourceNames[s] }
 
+// sourceTitles are what people know the sources by that are read.
+var sourceTitles = [readSources]string{"NetworkManager (its DNS configuration)", "NetworkManager (its uplinks)", "systemd-resolved", "resolv.conf"}
+
 // pending is what waits to be answered by a view: signals that came in.
 type pending struct {
 	arrived time.Time // of the oldest; zero when no signal asked

@@ -48,7 +48,7 @@ func (b *board) unread(after [readSources]uint64) (silent []string, turned <-cha
 		switch {
 		case away && s != sourceResolvConf:
 		case b.ended[s] <= after[s]:
-			silent = append(silent, s.String())
+			silent = append(silent, sourceTitles[s])
 		case b.failed[s] != nil:
 			failed = append(failed, b.failed[s])
 		}

@@ -18,10 +18,17 @@ const (
 	statusRuns = 200
 	// floodRate is how often a second a user without rights calls netvmd, over so many connections.
 	floodRate, floodConnections = 1000, 50
-	// floodTurns is how often it begins and ends.
+	// floodTurns is how often that begins and ends while the resolvers change, and floodTime how long it lasts by itself.
 	floodTurns = 4
+	floodTime  = 5 * time.Second
 	// askTime is how long one client asks as fast as it gets answers.
 	askTime = time.Second
+)
+
+// netvmd's name on the bus, which is also its interface's, and its object.
+const (
+	netvmdName = "org.qubes_os.NetVM1"
+	netvmdPath = "/org/qubes_os/NetVM1"
 )
 
 // onTheBus is the part of the benchmark that is about D-Bus and netvmctl, over one backend.
@@ -49,11 +56,10 @@ func (m *measure) onTheBus(ctx context.Context, c common, b lab.Backend) error {
 
 // programs measures whole processes, from before their start until their end, in turn.
 func (m *measure) programs(ctx context.Context, netvmctl string) error {
-	address := []string{"org.qubes_os.NetVM1", "/org/qubes_os/NetVM1"}
 	commands := [][]string{
 		{netvmctl, "status"},
 		{netvmctl, "version"},
-		append(append([]string{"busctl", "get-property"}, address...), address[0], "DnsTargets"),
+		{"busctl", "get-property", netvmdName, netvmdPath, netvmdName, "DnsTargets"},
 		{"nmcli", "general", "status"},
 		{"true"},
 	}
@@ -61,7 +67,7 @@ func (m *measure) programs(ctx context.Context, netvmctl string) error {
 	for range statusRuns {
 		for i, command := range commands {
 			began := time.Now()
-			if _, err := m.lab.NetVM.RunAs(ctx, lab.Nobody, command[0], command[1:]...); err != nil {
+			if _, err := m.lab.NetVM.Run(ctx, command[0], command[1:]...); err != nil {
 				return err
 			}
 			times[i] = append(times[i], time.Since(began))
@@ -81,7 +87,6 @@ func (m *measure) programs(ctx context.Context, netvmctl string) error {
 
 // answers measures how fast netvmd answers a client that waits for each answer, and what that costs.
 func (m *measure) answers(ctx context.Context) error {
-	const name = "org.qubes_os.NetVM1"
 	client, err := m.lab.NetVM.BusAs(lab.Nobody)
 	if err != nil {
 		return err
@@ -90,8 +95,8 @@ func (m *measure) answers(ctx context.Context) error {
 	table := tabwriter.NewWriter(m.out.w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "   one client, a call after the other\ta second\tmedian\tp99\tnetvmd's CPU for each\t")
 	for _, call := range [][]any{
-		{"org.freedesktop.DBus.Properties.Get", name, "DnsTargets"}, {"org.freedesktop.DBus.Properties.GetAll", name},
-		{name + ".Refresh"},
+		{"org.freedesktop.DBus.Properties.Get", netvmdName, "DnsTargets"}, {"org.freedesktop.DBus.Properties.GetAll", netvmdName},
+		{netvmdName + ".Refresh"},
 	} {
 		method := call[0].(string)
 		before, err := m.lab.NetVM.Netvmd().Usage()
@@ -136,54 +141,50 @@ func (t *timesOf) more(ctx context.Context, m *measure) error {
 	return err
 }
 
-// flooded measures changes without and with a flood of calls, in turn.
+// flooded measures changes without and with a flood of calls, in turn, and what a flood alone costs.
 func (m *measure) flooded(ctx context.Context) error {
 	var quiet, loud timesOf
-	total := lab.FloodTally{Errors: map[string]int{}}
-	daemon := m.lab.NetVM.Netvmd()
-	first, err := daemon.Usage()
-	if err != nil {
-		return err
-	}
-	var used time.Duration
 	for range floodTurns {
 		if err := quiet.more(ctx, m); err != nil {
 			return err
 		}
-		before, err := daemon.Usage()
-		if err != nil {
+		if _, err := m.flood(ctx, func() error { return loud.more(ctx, m) }); err != nil {
 			return err
 		}
-		flood, err := m.lab.NetVM.Flood(ctx, lab.Nobody, floodRate, floodConnections)
-		if err != nil {
-			return err
-		}
-		err = loud.more(ctx, m)
-		tally, stopErr := flood.Stop()
-		if err := errors.Join(err, stopErr); err != nil {
-			return err
-		}
-		after, err := daemon.Usage()
-		if err != nil {
-			return err
-		}
-		used += after.Since(before).CPU
-		total.Add(tally)
-	}
-	last, err := daemon.Usage()
-	if err != nil {
-		return err
 	}
 	if err := m.compare(quiet, loud); err != nil {
 		return err
 	}
-	m.drowned(total)
-	m.out.printf("   netvmd: %s of CPU for 1,000 calls, the changes included; resident memory %.1f MiB before, %.1f MiB after\n\n",
-		ms(used*1000/time.Duration(max(1, total.Called))), mib(first.Resident), mib(last.Resident))
-	if total.Lost > 0 {
-		return fmt.Errorf("%d calls were never answered", total.Lost)
+	before, err := m.lab.NetVM.Netvmd().Usage()
+	if err != nil {
+		return err
 	}
+	tally, err := m.flood(ctx, func() error { return wait(ctx, floodTime) })
+	if err != nil {
+		return err
+	}
+	after, err := m.lab.NetVM.Netvmd().Usage()
+	if err != nil {
+		return err
+	}
+	m.drowned(tally)
+	m.out.printf("   netvmd: %s of CPU for 1,000 of these calls; resident memory %.1f MiB before, %.1f MiB after\n\n",
+		ms(after.Since(before).CPU*1000/time.Duration(max(1, tally.Called))), mib(before.Resident), mib(after.Resident))
 	return nil
+}
+
+// flood does something while a user without rights floods netvmd. A call that is never answered is an error.
+func (m *measure) flood(ctx context.Context, meanwhile func() error) (lab.FloodTally, error) {
+	flood, err := m.lab.NetVM.Flood(ctx, lab.Nobody, floodRate, floodConnections)
+	if err != nil {
+		return lab.FloodTally{}, err
+	}
+	err = meanwhile()
+	tally, stopErr := flood.Stop()
+	if tally.Lost > 0 {
+		stopErr = errors.Join(stopErr, fmt.Errorf("%d calls were never answered", tally.Lost))
+	}
+	return tally, errors.Join(err, stopErr)
 }
 
 // compare prints how long changes took without and with a flood.

@@ -24,6 +24,17 @@ func (s *scene) caller() *dbus.Client {
 	return c
 }
 
+// atHome is a netvm on its network at home, which announced the first two of these resolvers.
+func atHome(t *testing.T) (s *scene, h []netip.Addr) {
+	t.Helper()
+	s = open(t, lab.Options{})
+	h = s.Home.Resolvers
+	s.start()
+	s.nmcli("connection", "up", "home")
+	s.leads(h[0], h[1])
+	return s, h
+}
+
 // overridden has c set an override of one server, and checks that AppVMs are with it when the call has returned.
 func (s *scene) overridden(c *dbus.Client, server netip.Addr, persistent bool) {
 	s.t.Helper()
@@ -165,11 +176,7 @@ func TestOverrides(t *testing.T) {
 
 // The names of a bus that begins anew are those of the one before, given to others.
 func TestOverridesEndWithTheBusOfTheirCallers(t *testing.T) {
-	s := open(t, lab.Options{})
-	h := s.Home.Resolvers
-	s.start()
-	s.nmcli("connection", "up", "home")
-	s.leads(h[0], h[1])
+	s, h := atHome(t)
 	c := s.caller()
 	s.overridden(c, h[2], false)
 	s.must(s.NetVM.KillNetvmd(s.ctx))
@@ -213,11 +220,7 @@ func (s *scene) restarted(resolver netip.Addr) {
 
 // As after a boot: no rules are there yet, and the persistent override is the first that comes.
 func TestPersistentOverrideIsInForceBeforeAnyOtherResolver(t *testing.T) {
-	s := open(t, lab.Options{})
-	h := s.Home.Resolvers
-	s.start()
-	s.nmcli("connection", "up", "home")
-	s.leads(h[0], h[1])
+	s, h := atHome(t)
 	c := s.caller()
 	s.overridden(c, h[2], true)
 	s.must(c.Close())
@@ -273,4 +276,41 @@ func TestRefreshMendsAndTells(t *testing.T) {
 	refresh(true)
 	s.reaches(h[0], h[1])
 	refresh(false)
+}
+
+func TestRefreshNamesASourceThatIsSilentAndAppliesTheRest(t *testing.T) {
+	s, h := atHome(t)
+	c := s.caller()
+	defer func() { s.must(c.Close()) }()
+	s.must(s.NetVM.NetworkManager().Signal(syscall.SIGSTOP))
+	_, err := c.Refresh(s.ctx)
+	var failed dbus.Error
+	if !errors.As(err, &failed) || failed.Name != dbus.Timeout || !strings.Contains(err.Error(), "no answer from NetworkManager (its uplinks)") {
+		t.Errorf("%v", err)
+	}
+	s.reaches(h[0], h[1])
+	s.overridden(c, h[2], false) // and nobody else waits for it
+	s.must(s.NetVM.NetworkManager().Signal(syscall.SIGCONT))
+	if _, err := c.Refresh(s.ctx); err != nil {
+		t.Errorf("NetworkManager answers again: %v", err)
+	}
+}
+
+func TestPersistentOverrideThatCannotBeKeptIsRefused(t *testing.T) {
+	s, h := atHome(t)
+	s.must(os.MkdirAll(s.NetVM.StateDir(), 0o755))
+	_, err := s.NetVM.Run(s.ctx, "mount", "-t", "tmpfs", "-o", "ro", "tmpfs", s.NetVM.StateDir())
+	s.must(err)
+	s.must(s.NetVM.KillNetvmd(s.ctx))
+	s.start() // which sees the mount
+	c := s.caller()
+	defer func() { s.must(c.Close()) }()
+	err = c.SetDNSOverride(s.ctx, h[2:3], true)
+	var failed dbus.Error
+	if !errors.As(err, &failed) || failed.Name != dbus.Failed || !strings.Contains(err.Error(), "read-only file system") {
+		t.Errorf("%v", err)
+	}
+	s.overrides(0)
+	s.leads(h[0], h[1])
+	s.overridden(c, h[2], false) // for which no disk is needed
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 	"sync"
 	"time"
 
@@ -56,8 +57,18 @@ func (e *Engine) Refresh(ctx context.Context) (changed bool, err error) {
 	before := e.writes.Load() // a source that changed is applied while others are read
 	silent := e.reread(ctx)
 	err = e.applies(ctx, true)
-	return e.writes.Load() > before, errors.Join(silent, err)
+	if err = errors.Join(silent, err); err != nil {
+		err = oneLine{err}
+	}
+	return e.writes.Load() > before, err
 }
+
+// oneLine shows joined errors in one line, as everything that is said to people here.
+type oneLine struct{ error }
+
+func (o oneLine) Error() string { return strings.ReplaceAll(o.error.Error(), "\n", "; ") }
+
+func (o oneLine) Unwrap() error { return o.error }
 
 // reread asks all sources at once.
 func (e *Engine) reread(ctx context.Context) error {

@@ -182,7 +182,7 @@ func TestRefreshAppliesWhatIsKnownAlthoughASourceIsSilent(t *testing.T) {
 		b.Sources = []Source{
 			asker(func(ctx context.Context) error {
 				<-ctx.Done()
-				return errors.New("NetworkManager does not answer")
+				return errors.Join(errors.New("NetworkManager does not answer"), ctx.Err())
 			}),
 			asker(func(context.Context) error { b.own.put([]netip.Addr{netip.MustParseAddr("192.0.2.1")}); return nil }),
 		}
@@ -190,7 +190,8 @@ func TestRefreshAppliesWhatIsKnownAlthoughASourceIsSilent(t *testing.T) {
 	b.uplinks.put(view("192.0.2.1", "192.0.2.2"))
 	b.targets("10.139.1.1>192.0.2.1 10.139.1.2>192.0.2.2")
 	changed, err := b.Refresh(b.patiently())
-	if !changed || err == nil || !strings.Contains(err.Error(), "NetworkManager does not answer") {
+	if !changed || err == nil || err.Error() != "NetworkManager does not answer; context deadline exceeded" ||
+		!errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("changed %t, %v", changed, err)
 	}
 	b.targets("10.139.1.1>192.0.2.2 10.139.1.2>192.0.2.2")

@@ -62,14 +62,6 @@ type FloodTally struct {
 // Answers is the number of calls that were answered, with a result or an error.
 func (t FloodTally) Answers() int { return t.Called - t.Lost }
 
-// Add adds another flood's.
-func (t *FloodTally) Add(o FloodTally) {
-	t.Called, t.Answered, t.Lost, t.Took = t.Called+o.Called, t.Answered+o.Answered, t.Lost+o.Lost, t.Took+o.Took
-	for name, n := range o.Errors {
-		t.Errors[name] += n
-	}
-}
-
 // Flood starts to call netvmd as a user, this often a second, over so many connections, until Stop. When ctx ends,
 // answers are not waited for any more.
 func (v *NetVM) Flood(ctx context.Context, u User, rate, connections int) (*Flood, error) {

@@ -200,6 +200,9 @@ func (v *NetVM) StartNetworkManager(ctx context.Context) error {
 	return v.nm.await(ctx, owned, "take its name on the bus")
 }
 
+// NetworkManager returns its process.
+func (v *NetVM) NetworkManager() *Process { return v.nm }
+
 // KillNetworkManager kills NetworkManager as a crash would: links keep their addresses.
 func (v *NetVM) KillNetworkManager(ctx context.Context) error {
 	return v.nm.Stop(ctx, syscall.SIGKILL)
