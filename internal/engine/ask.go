@@ -58,17 +58,17 @@ func (e *Engine) Refresh(ctx context.Context) (changed bool, err error) {
 	silent := e.reread(ctx)
 	err = e.applies(ctx, true)
 	if err = errors.Join(silent, err); err != nil {
-		err = oneLine{err}
+		err = oneLineError{err}
 	}
 	return e.writes.Load() > before, err
 }
 
-// oneLine shows joined errors in one line, as everything that is said to people here.
-type oneLine struct{ error }
+// oneLineError shows joined errors in one line, as everything that is said to people here.
+type oneLineError struct{ error }
 
-func (o oneLine) Error() string { return strings.ReplaceAll(o.error.Error(), "\n", "; ") }
+func (o oneLineError) Error() string { return strings.ReplaceAll(o.error.Error(), "\n", "; ") }
 
-func (o oneLine) Unwrap() error { return o.error }
+func (o oneLineError) Unwrap() error { return o.error }
 
 // reread asks all sources at once.
 func (e *Engine) reread(ctx context.Context) error {

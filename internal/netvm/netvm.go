@@ -222,7 +222,7 @@ type Status struct {
 	Version      string
 	State        State
 	Uplinks      []Uplink
-	DNSSource    string        // where the resolvers come from: "override", "config", "resolved", "resolv.conf", "networkmanager", "none"
+	DNSSource    string        // where the resolvers come from: "override", "config", "resolved", "resolv.conf", "networkmanager"
 	DNSReason    string        // why, in one sentence
 	DNSServers   []Resolver    // usable ones, in order
 	DNSDropped   []Dropped     // announced and not used

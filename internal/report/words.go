@@ -63,7 +63,7 @@ func led(t netvm.Target) string {
 // sources are the words for DnsSource.
 var sources = map[string]string{
 	"override": "an override", "config": "dns.servers in the configuration", "resolved": "systemd-resolved",
-	"resolv.conf": "resolv.conf", "networkmanager": "NetworkManager", "none": "nowhere",
+	"resolv.conf": "resolv.conf", "networkmanager": "NetworkManager",
 }
 
 func source(s string) string { return cmp.Or(sources[s], s, "nowhere") }
