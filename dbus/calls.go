@@ -27,21 +27,20 @@ type method struct {
 	answer func(s *session, r *request) (systembus.Body, error)
 	// check reads and checks the arguments, if there are any, before work gives the result in a goroutine of its own.
 	check func(r *request) error
-	work  func(ctx context.Context, s *session, r *request) (systembus.Body, error)
+	work  work
+	reads bool // work only waits for a reading of the kernel
 }
+
+type work func(ctx context.Context, s *session, r *request) (systembus.Body, error)
 
 // methods are all, by interface and name. No name is in two interfaces, as a caller may leave the interface out.
 var methods = map[string]map[string]method{
 	Interface: {
-		"Refresh":          {work: shown(refresh)},
-		"SetDnsOverride":   {takes: "asb", check: (*request).checkOverride, work: shown(setOverride)},
-		"ClearDnsOverride": {work: shown(clearOverride)},
-		"ListRoutes": {work: func(ctx context.Context, s *session, _ *request) (systembus.Body, error) {
-			return s.routes.get(ctx)
-		}},
-		"GetStatistics": {work: func(ctx context.Context, s *session, _ *request) (systembus.Body, error) {
-			return s.statistics.get(ctx)
-		}},
+		"Refresh":          {work: steering(actionRefresh, refresh)},
+		"SetDnsOverride":   {takes: "asb", check: (*request).checkOverride, work: steering(actionOverride, setOverride)},
+		"ClearDnsOverride": {work: steering(actionOverride, clearOverride)},
+		"ListRoutes":       {work: listRoutes, reads: true},
+		"GetStatistics":    {work: getStatistics, reads: true},
 	},
 	properties: {
 		"Get":    {takes: "ss", answer: getProperty},
@@ -87,15 +86,19 @@ func (s *session) take(bus *systembus.Service, c *systembus.Call, tooLong bool) 
 
 // begin works on a call beside the others, if there are not too many.
 func (s *session) begin(m method, r *request) bool {
+	places := &s.steerers
+	if m.reads {
+		places = &s.readers // readers take no place from who steers
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.ended || !s.senders.enter(r.Sender) {
+	if s.ended || !places.enter(r.Sender) {
 		return false
 	}
 	s.works.Add(1)
 	go func() {
 		defer s.works.Done()
-		defer s.senders.leave(r.Sender)
+		defer places.leave(r.Sender)
 		result, err := m.work(s.ctx, s, r)
 		if s.ctx.Err() == nil { // else we are leaving, and the bus says so to whoever waits
 			s.respond(r, result, err)
@@ -126,7 +129,7 @@ func find(c *systembus.Call) (m method, err error) {
 		return m, refusal(busUnknownInterface, "no interface %s at %s", quote(c.Interface), Path)
 	}
 	if m, is = in[c.Member]; !is {
-		return m, refusal(busUnknownMethod, "no method %s in %s", quote(c.Member), c.Interface)
+		return m, refusal(busUnknownMethod, "no method %s at %s", quote(c.Member), Path)
 	}
 	return m, nil
 }
@@ -220,6 +223,14 @@ func getAllProperties(s *session, r *request) (systembus.Body, error) {
 	return s.shown.Load().all()
 }
 
+func listRoutes(ctx context.Context, s *session, _ *request) (systembus.Body, error) {
+	return s.routes.get(ctx)
+}
+
+func getStatistics(ctx context.Context, s *session, _ *request) (systembus.Body, error) {
+	return s.statistics.get(ctx)
+}
+
 // setProperty refuses: all are read-only. The value is not looked at.
 func setProperty(s *session, r *request) (systembus.Body, error) {
 	iface, name := r.Args.Text(), r.Args.Text()
@@ -232,21 +243,22 @@ func setProperty(s *session, r *request) (systembus.Body, error) {
 	return systembus.Body{}, refusal(busPropertyReadOnly, "%s of %s is read-only", name, Interface)
 }
 
-// shown has a call answered only when what came of it can be read.
-func shown(work func(context.Context, *session, *request) (systembus.Body, error)) func(context.Context, *session, *request) (systembus.Body, error) {
+// steering makes a method's work of something that needs a right: the caller is answered when what came of it can be read.
+func steering(action string, steer func(context.Context, *session, *request, caller) (systembus.Body, error)) work {
 	return func(ctx context.Context, s *session, r *request) (systembus.Body, error) {
-		result, err := work(ctx, s, r)
+		who, err := s.authorize(ctx, r, action)
+		if err != nil {
+			return systembus.Body{}, err
+		}
+		limited, cancel := context.WithTimeout(ctx, workDeadline)
+		defer cancel()
+		result, err := steer(limited, s, r, who)
 		s.catchUp()
 		return result, err
 	}
 }
 
-func refresh(ctx context.Context, s *session, r *request) (systembus.Body, error) {
-	if _, err := s.authorize(ctx, r, actionRefresh); err != nil {
-		return systembus.Body{}, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, workDeadline)
-	defer cancel()
+func refresh(ctx context.Context, s *session, _ *request, _ caller) (systembus.Body, error) {
 	changed, err := s.daemon.Refresh(ctx)
 	if err != nil {
 		return systembus.Body{}, err
@@ -275,23 +287,12 @@ func (r *request) checkOverride() error {
 	return err
 }
 
-func setOverride(ctx context.Context, s *session, r *request) (systembus.Body, error) {
-	who, err := s.authorize(ctx, r, actionOverride)
-	if err != nil {
-		return systembus.Body{}, err
-	}
+func setOverride(ctx context.Context, s *session, r *request, who caller) (systembus.Body, error) {
 	o := netvm.Override{Servers: r.servers, Persistent: r.persistent, By: who.String()}
-	ctx, cancel := context.WithTimeout(ctx, workDeadline)
-	defer cancel()
 	return systembus.Body{}, s.callers.set(ctx, r.Sender, o)
 }
 
-func clearOverride(ctx context.Context, s *session, r *request) (systembus.Body, error) {
-	if _, err := s.authorize(ctx, r, actionOverride); err != nil {
-		return systembus.Body{}, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, workDeadline)
-	defer cancel()
+func clearOverride(ctx context.Context, s *session, r *request, _ caller) (systembus.Body, error) {
 	return systembus.Body{}, s.callers.clear(ctx, r.Sender)
 }
 

@@ -85,7 +85,7 @@ func BenchmarkSnapshot(b *testing.B) {
 	status := manyVifs()
 	b.ReportAllocs()
 	for range b.N {
-		if _, err := newSnapshot(status).all(); err != nil {
+		if _, err := newSnapshot(status, 1).all(); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -190,7 +190,8 @@ type fakeDaemon struct {
 
 	mu        sync.Mutex
 	overrides []netvm.Override
-	hold      chan struct{} // not nil: what changes something waits until it is closed
+	hold      chan struct{} // not nil: everything waits until it is closed
+	reads     chan struct{} // not nil: what only reads waits until it is closed
 	err       error         // the answer to everything
 	late      error         // the answer to an override that was noted, and that the kernel does not take yet
 }
@@ -273,6 +274,15 @@ func (d *fakeDaemon) Left(holder string) {
 
 func (d *fakeDaemon) Routes(ctx context.Context) ([]netvm.Route, error) {
 	d.tell("routes")
+	d.mu.Lock()
+	reads := d.reads
+	d.mu.Unlock()
+	if reads != nil {
+		select {
+		case <-reads:
+		case <-ctx.Done():
+		}
+	}
 	return sampleRoutes(), d.enter(ctx)
 }
 

@@ -11,7 +11,8 @@ import (
 )
 
 // HoldDNSOverride keeps an override in force until ctx ends, also over restarts of netvmd and of the bus. inForce is called
-// each time that the kernel has it. It returns nil when ctx ended, and an error when netvmd refuses it.
+// each time that the kernel has it. It returns nil when ctx ended, and an error when netvmd refuses it; one that has too
+// much to do, or takes too long, is asked again.
 func HoldDNSOverride(ctx context.Context, servers []netip.Addr, inForce func()) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

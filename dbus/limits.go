@@ -7,8 +7,8 @@ import (
 )
 
 const (
-	// callsInWork bounds the calls that are worked on at a time; each costs a goroutine. What can be answered at once is
-	// not counted: it is, one call after the other.
+	// callsInWork bounds the calls of a kind that are worked on at a time; each costs a goroutine. What can be answered at
+	// once is not counted: it is, one call after the other.
 	callsInWork = 128
 	// callsOfSender bounds those of one connection.
 	callsOfSender = 8

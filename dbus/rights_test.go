@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	godbus "github.com/godbus/dbus/v5"
+
+	"netvmd/internal/systembus"
 )
 
 var wanted = []netip.Addr{netip.MustParseAddr("192.0.2.99")}
@@ -185,6 +187,24 @@ func TestACallerThatLeavesTakesItsQuestionBack(t *testing.T) {
 	}
 	if first := s.daemon.until(t, "setting"); strings.Contains(first, uniqueName(stranger)) {
 		t.Error("polkit's yes to a caller that left was taken")
+	}
+}
+
+func TestAQuestionThatNobodyAnswersIsTakenBack(t *testing.T) {
+	s := newScene(t)
+	polkit, conn := newPolkit(t), client(t).conn
+	ctx, expire := context.WithCancelCause(s.ctx)
+	defer expire(nil)
+	r := &request{Call: &systembus.Call{Sender: ":1.42", Flags: godbus.FlagAllowInteractiveAuthorization}}
+	failed := make(chan error, 1)
+	go func() { failed <- askPolkit(ctx, conn, r, actionRefresh) }()
+	asked := await(t, polkit.questions, "the question", func(question) bool { return true })
+	expire(refusal(Timeout, "nobody answered"))
+	if e := (Error{}); !errors.As(<-failed, &e) || e.Name != Timeout {
+		t.Errorf("got %v", e)
+	}
+	if id := await(t, polkit.cancelled, "the cancellation", func(string) bool { return true }); id != asked.id {
+		t.Errorf("%q was cancelled, not %q", id, asked.id)
 	}
 }
 

@@ -28,8 +28,9 @@ type Service struct {
 	daemon Daemon
 	fresh  chan struct{} // capacity 1: there is something to show
 
-	mu     sync.Mutex
-	status netvm.Status
+	mu      sync.Mutex
+	status  netvm.Status
+	edition uint64 // counts the statuses
 }
 
 // NewService makes a service that shows an empty status until the first Publish, and asks daemon what callers want.
@@ -42,6 +43,7 @@ func NewService(daemon Daemon, log *slog.Logger) *Service {
 func (s *Service) Publish(status netvm.Status) {
 	s.mu.Lock()
 	s.status = status
+	s.edition++
 	s.mu.Unlock()
 	select {
 	case s.fresh <- struct{}{}:
@@ -49,10 +51,10 @@ func (s *Service) Publish(status netvm.Status) {
 	}
 }
 
-func (s *Service) latest() netvm.Status {
+func (s *Service) latest() (status netvm.Status, edition uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.status
+	return s.status, s.edition
 }
 
 // Run serves until ctx ends. A bus that is away is waited for; only ErrNameTaken is final.
@@ -111,11 +113,11 @@ func (s *Service) serve(ctx context.Context) (connected bool, err error) {
 		case <-asking.Context().Done():
 			return true, errBusGone
 		case <-s.fresh:
-			if err := session.show(bus.Conn, s.latest()); err != nil {
+			if err := session.show(bus.Conn); err != nil {
 				return true, err
 			}
 		case done := <-session.behind:
-			err := session.show(bus.Conn, s.latest())
+			err := session.show(bus.Conn)
 			close(done)
 			if err != nil {
 				return true, err

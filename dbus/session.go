@@ -26,10 +26,11 @@ type session struct {
 	callers    *attendance
 	routes     shared
 	statistics shared
-	senders    quota // calls in work
+	readers    quota // calls that wait for a reading of the kernel
+	steerers   quota // those that need a right
 	users      quota // calls that wait for polkit
 	floods     floodLog
-	latest     func() netvm.Status
+	latest     func() (netvm.Status, uint64)
 	behind     chan chan struct{} // asks for the latest status to be shown; the channel is closed then
 
 	mu    sync.Mutex
@@ -38,16 +39,18 @@ type session struct {
 }
 
 func newSession(ctx context.Context, s *Service, asking *godbus.Conn) *session {
-	latest := s.latest()
+	latest, edition := s.latest()
 	session := &session{
 		ctx: ctx, log: s.log, daemon: s.daemon, latest: s.latest, behind: make(chan chan struct{}),
 		asking: asking, callers: newAttendance(s.daemon, asking),
-		senders: quota{each: callsOfSender, all: callsInWork}, users: quota{each: questionsOfUser, all: callsInWork},
-		floods: floodLog{log: s.log},
+		readers:  quota{each: callsOfSender, all: callsInWork},
+		steerers: quota{each: callsOfSender, all: callsInWork},
+		users:    quota{each: questionsOfUser, all: callsInWork},
+		floods:   floodLog{log: s.log},
 	}
 	session.routes.read = session.readRoutes
 	session.statistics.read = session.readStatistics
-	session.shown.Store(newSnapshot(latest))
+	session.shown.Store(newSnapshot(latest, edition))
 	return session
 }
 
@@ -75,15 +78,16 @@ func (s *session) catchUp() {
 
 // snapshot is one status as it is shown; it is never changed.
 type snapshot struct {
-	values dict
-	vifs   []netvm.Vif
+	edition uint64 // of the status
+	values  dict
+	vifs    []netvm.Vif
 
 	mu    sync.Mutex
 	wires map[string]systembus.Body // what was asked for, as it goes over the bus: a flood is answered from here
 }
 
-func newSnapshot(status netvm.Status) *snapshot {
-	return &snapshot{values: encode(status), vifs: status.Vifs, wires: map[string]systembus.Body{}}
+func newSnapshot(status netvm.Status, edition uint64) *snapshot {
+	return &snapshot{edition: edition, values: encode(status), vifs: status.Vifs, wires: map[string]systembus.Body{}}
 }
 
 // all is the answer of GetAll, property that of Get.
@@ -110,9 +114,13 @@ func (s *snapshot) wire(key string, value any) (systembus.Body, error) {
 	return body, err
 }
 
-// show makes the status readable, then tells what changed: in one signal, the changed properties only.
-func (s *session) show(conn *godbus.Conn, status netvm.Status) error {
-	now := newSnapshot(status)
+// show makes the latest status readable, then tells what changed: in one signal, the changed properties only.
+func (s *session) show(conn *godbus.Conn) error {
+	status, edition := s.latest()
+	if edition == s.shown.Load().edition {
+		return nil
+	}
+	now := newSnapshot(status, edition)
 	before := s.shown.Swap(now)
 	changed := dict{}
 	for name, v := range now.values {
@@ -167,7 +175,8 @@ func (s *session) readStatistics(ctx context.Context) (systembus.Body, error) {
 	if err != nil {
 		return systembus.Body{}, err
 	}
-	return systembus.Encode(encodeStatistics(s.latest().Statistics, tally))
+	status, _ := s.latest()
+	return systembus.Encode(encodeStatistics(status.Statistics, tally))
 }
 
 // sharedPause is how far apart readings of the kernel begin that callers ask for. The first caller waits for nothing.
