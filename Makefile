@@ -58,7 +58,7 @@ lint: ## gofmt, go vet, golangci-lint
 
 bench: build ## latencies, losses, idle cost and memory, as medians and ratios
 	$(BIN)/netvm-lab bench --idle $(IDLE)
-	go test -run '^$$' -bench . -benchmem ./internal/... ./nmhook
+	go test -run '^$$' -bench . -benchmem ./internal/... ./nmhook ./dbus
 
 fuzz: ## every fuzz target for FUZZTIME (10s)
 	@for p in $$(go list ./...); do \

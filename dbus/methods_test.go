@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -290,6 +291,45 @@ func TestACallerWhoHasItsAnswerReadsWhatCameOfIt(t *testing.T) {
 		}
 		if got := status.DNSTargets[0].Resolver.Addr; got != want {
 			t.Fatalf("call %d: it was answered, and the target still is %s, not %s", i, got, want)
+		}
+	}
+}
+
+// What a distribution's bus and polkit are told agrees with what is served.
+func TestThePackagedPoliciesAgreeWithTheContract(t *testing.T) {
+	read := func(path string) string {
+		text, err := os.ReadFile("../packaging/" + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	all := func(text, pattern string) (found []string) {
+		for _, m := range regexp.MustCompile(pattern).FindAllStringSubmatch(text, -1) {
+			found = append(found, m[1])
+		}
+		slices.Sort(found)
+		return found
+	}
+	var served []string
+	for iface := range methods {
+		served = append(served, iface)
+	}
+	slices.Sort(served)
+	conf := read("dbus-1/org.qubes_os.NetVM1.conf")
+	if diff := cmp.Diff(served, all(conf, `<allow send_destination="org.qubes_os.NetVM1" send_interface="([^"]+)"/>`)); diff != "" {
+		t.Errorf("interfaces that everybody may call (-served +allowed):\n%s", diff)
+	}
+	if diff := cmp.Diff([]string{Name}, all(conf, `<allow own="([^"]+)"/>`)); diff != "" {
+		t.Errorf("names that root may own (-want +got):\n%s", diff)
+	}
+	actions := all(read("polkit/org.qubes_os.NetVM1.policy"), `<action id="([^"]+)">`)
+	if diff := cmp.Diff([]string{actionOverride, actionRefresh}, actions); diff != "" {
+		t.Errorf("polkit's actions (-asked for +packaged):\n%s", diff)
+	}
+	for _, action := range actions {
+		if !strings.Contains(Contract, action) {
+			t.Errorf("the contract does not name %s", action)
 		}
 	}
 }
