@@ -10,7 +10,7 @@ for program in NetworkManager nmcli dnsmasq dbus-daemon nft iptables-nft iptable
 	nsenter busctl gdbus man groff shellcheck gcc git make; do
 	need "$program" || missing="$missing $program"
 done
-python3 -c 'import dbus' 2>/dev/null || missing="$missing python3-dbus"
+/usr/bin/python3 -c 'import dbus' 2>/dev/null || missing="$missing python3-dbus"
 [ -x /usr/lib/polkit-1/polkitd ] || [ -x /usr/libexec/polkitd ] || missing="$missing polkitd"
 # The real systemd-resolved. Debian's package would take over /etc/resolv.conf, so there it is only unpacked.
 resolved=

@@ -25,9 +25,9 @@ const (
 	// floodChanges is how many times the resolvers change with and without a flood: a multiple of three, so that they end
 	// as they began.
 	floodChanges = 6
-	// changeWithin is how soon a change must be in the kernel while a flood goes on, on a machine that is as busy as can
-	// be. That it is some milliseconds is the benchmark's business.
-	changeWithin = time.Second
+	// changeWithin is how soon a change must be in the kernel while a flood goes on: not only when that is over, on a
+	// machine that is as busy as can be. That it is some milliseconds is the benchmark's business.
+	changeWithin = 5 * time.Second
 	// calmWithin is how soon after a flood the memory must be back: the Go runtime gives it back in steps.
 	calmWithin = 20 * time.Second
 	// floodLeaves is how much more memory netvmd may hold after a flood than before, in bytes.
@@ -52,10 +52,9 @@ func TestAFloodFromAUserWithoutRightsHarmsNobody(t *testing.T) {
 	s.start()
 	s.nmcli("connection", "up", "home-static")
 	s.leads(s.Home.Resolvers[0], s.Home.Resolvers[1])
-	before := s.resident()
-	flooded := s.flood()
 	quiet := s.changes()
-	flooded = append(flooded, s.flood()...)
+	before := s.resident()
+	flooded := append(s.flood(), s.flood()...)
 	t.Logf("signal to kernel: %s without and %s with a flood", quiet, flooded)
 	if worst := slices.Max(flooded); worst > changeWithin {
 		t.Errorf("a change took %s", worst)
