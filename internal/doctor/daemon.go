@@ -23,7 +23,7 @@ func readBus(_ context.Context, m *machine) (bus, error) {
 
 func (b bus) judge() finding {
 	if b.err != nil {
-		return fail(b.err.Error()+": netvmd does not start without it", "Run: systemctl start dbus")
+		return fail(b.err.Error()+": netvmd sees no uplink, and nobody sees netvmd", "Run: systemctl start dbus")
 	}
 	return fine("it answers")
 }
