@@ -33,6 +33,7 @@ var changing = regexp.MustCompile(`(?m) qdisc \S+| addrgenmode \S+| state [A-Z]+
 // dump is the netvm's network, our files and the flows of AppVMs, as text.
 func (s *scene) dump() string {
 	s.t.Helper()
+	s.must(s.NetVM.Do(func() error { return lab.AwaitOwn(s.ctx) }))
 	script := dumpScript
 	switch s.NetVM.Backend() {
 	case lab.IPTablesLegacy:
@@ -93,22 +94,27 @@ func same(t *testing.T, what, is, want string) {
 	}
 }
 
-// differences lists the lines that only one of two texts has.
+// differences lists the lines that one of two texts has more often than the other.
 func differences(is, want string) string {
+	count := map[string]int{}
+	for _, line := range strings.Split(want, "\n") {
+		count[line]++
+	}
+	for _, line := range strings.Split(is, "\n") {
+		count[line]--
+	}
 	var out []string
-	isLines, wantLines := strings.Split(is, "\n"), strings.Split(want, "\n")
-	for _, line := range wantLines {
-		if !slices.Contains(isLines, line) {
+	for line, n := range count {
+		for ; n > 0; n-- {
 			out = append(out, "missing: "+line)
 		}
-	}
-	for _, line := range isLines {
-		if !slices.Contains(wantLines, line) {
+		for ; n < 0; n++ {
 			out = append(out, "surplus: "+line)
 		}
 	}
 	if len(out) == 0 {
-		out = []string{"the same lines in another order, or another number of times"}
+		out = []string{"the same lines in another order"}
 	}
+	slices.Sort(out)
 	return strings.Join(out, "\n")
 }

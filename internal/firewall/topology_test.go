@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -21,6 +22,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 
+	"netvmd/internal/lab"
 	"netvmd/internal/netvm"
 )
 
@@ -82,24 +84,46 @@ func newTopology(t testing.TB) *topology {
 	n.configureVif("vif1.0", n.client, client4, client6)
 	n.wire("vif2.0", n.other)
 	n.configureVif("vif2.0", n.other, other4, other6)
-	for ns, has := range map[netns.NsHandle]struct {
-		devices []string
-		addrs   []netip.Addr
-	}{
-		n.client: {[]string{"eth0"}, []netip.Addr{client6}},
-		n.other:  {[]string{"eth0"}, []netip.Addr{other6}},
-		n.server: {[]string{"eth0"}, []netip.Addr{resolverA6, resolverB6}},
-		n.router: {[]string{"up0", "vif1.0", "vif2.0"}, []netip.Addr{uplink6, gateway6}},
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	for ns, devices := range map[netns.NsHandle][]string{
+		n.client: {"eth0"}, n.other: {"eth0"}, n.server: {"eth0"}, n.router: {"up0", "vif1.0", "vif2.0"},
 	} {
 		n.in(ns, func() {
-			n.awaitCarrier(has.devices...)
-			n.awaitOwn(has.addrs...)
+			n.awaitCarrier(devices...)
+			must(n.t, lab.AwaitOwn(ctx))
 		})
 	}
 	for _, r := range []netip.Addr{resolverA, resolverB, resolverC, resolverA6, resolverB6} {
 		n.serve(r)
 	}
 	return n
+}
+
+// awaitCarrier waits until the devices carry: one that is up drops what is sent until the kernel has noticed its peer.
+func (n *topology) awaitCarrier(devices ...string) {
+	n.t.Helper()
+	updates, done := make(chan netlink.LinkUpdate), make(chan struct{})
+	must(n.t, netlink.LinkSubscribeWithOptions(updates, done, netlink.LinkSubscribeOptions{ListExisting: true}))
+	defer func() {
+		close(done)
+		go func() {
+			for range updates { // until the subscription's goroutine notices and closes it
+				continue
+			}
+		}()
+	}()
+	late := time.After(patience)
+	for waiting := slices.Clone(devices); len(waiting) > 0; {
+		select {
+		case u := <-updates:
+			if u.Attrs().OperState == netlink.OperUp {
+				waiting = slices.DeleteFunc(waiting, func(d string) bool { return d == u.Attrs().Name })
+			}
+		case <-late:
+			n.t.Fatalf("%q do not carry", waiting)
+		}
+	}
 }
 
 // wire puts a cable between a device of the router and the eth0 of another namespace.

@@ -1,0 +1,71 @@
+package lab
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// AwaitOwn waits until the kernel takes packets to every IPv6 address in the calling thread's network namespace for its
+// own. It makes their local routes later than the addresses, in a worker (addrconf_dad_work), also where none waits for
+// duplicate detection. Addresses of devices that do not carry are left out: they have no such route.
+func AwaitOwn(ctx context.Context) error {
+	updates, done := make(chan netlink.RouteUpdate), make(chan struct{})
+	err := netlink.RouteSubscribeWithOptions(updates, done, netlink.RouteSubscribeOptions{ListExisting: true})
+	if err != nil {
+		return fmt.Errorf("follow the routes: %w", err)
+	}
+	defer func() {
+		close(done)
+		go func() {
+			for range updates { // until the subscription's goroutine notices and closes it
+				continue
+			}
+		}()
+	}()
+	waiting, err := carried()
+	if err != nil {
+		return err
+	}
+	for len(waiting) > 0 {
+		select {
+		case u, open := <-updates:
+			if !open {
+				return fmt.Errorf("%v: the kernel tells no more about routes", waiting)
+			}
+			if u.Route.Type == unix.RTN_LOCAL && u.Dst != nil {
+				local, _ := netip.AddrFromSlice(u.Dst.IP)
+				delete(waiting, local)
+			}
+		case <-ctx.Done():
+			return fmt.Errorf("%v are not taken for this host's own: %w", waiting, ctx.Err())
+		}
+	}
+	return nil
+}
+
+// carried are the IPv6 addresses of devices that carry.
+func carried() (map[netip.Addr]bool, error) {
+	links, err := netlink.LinkList()
+	if err != nil {
+		return nil, fmt.Errorf("list the devices: %w", err)
+	}
+	out := map[netip.Addr]bool{}
+	for _, link := range links {
+		if link.Attrs().OperState != netlink.OperUp {
+			continue
+		}
+		addrs, err := netlink.AddrList(link, netlink.FAMILY_V6)
+		if err != nil {
+			return nil, fmt.Errorf("%s: list the addresses: %w", link.Attrs().Name, err)
+		}
+		for _, a := range addrs {
+			addr, _ := netip.AddrFromSlice(a.IP)
+			out[addr] = true
+		}
+	}
+	return out, nil
+}
