@@ -36,9 +36,9 @@ type work func(ctx context.Context, s *session, r *request) (systembus.Body, err
 // methods are all, by interface and name. No name is in two interfaces, as a caller may leave the interface out.
 var methods = map[string]map[string]method{
 	Interface: {
-		"Refresh":          {work: steering(actionRefresh, refresh)},
-		"SetDnsOverride":   {takes: "asb", check: (*request).checkOverride, work: steering(actionOverride, setOverride)},
-		"ClearDnsOverride": {work: steering(actionOverride, clearOverride)},
+		"Refresh":          {work: steering(ActionRefresh, refresh)},
+		"SetDnsOverride":   {takes: "asb", check: (*request).checkOverride, work: steering(ActionOverride, setOverride)},
+		"ClearDnsOverride": {work: steering(ActionOverride, clearOverride)},
 		"ListRoutes":       {work: listRoutes, reads: true},
 		"GetStatistics":    {work: getStatistics, reads: true},
 	},

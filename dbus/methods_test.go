@@ -324,7 +324,7 @@ func TestThePackagedPoliciesAgreeWithTheContract(t *testing.T) {
 		t.Errorf("names that root may own (-want +got):\n%s", diff)
 	}
 	actions := all(read("polkit/org.qubes_os.NetVM1.policy"), `<action id="([^"]+)">`)
-	if diff := cmp.Diff([]string{actionOverride, actionRefresh}, actions); diff != "" {
+	if diff := cmp.Diff([]string{ActionOverride, ActionRefresh}, actions); diff != "" {
 		t.Errorf("polkit's actions (-asked for +packaged):\n%s", diff)
 	}
 	for _, action := range actions {

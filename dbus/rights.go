@@ -13,10 +13,10 @@ import (
 	godbus "github.com/godbus/dbus/v5"
 )
 
-// The actions of packaging/polkit/org.qubes_os.NetVM1.policy.
+// The actions of packaging/polkit/org.qubes_os.NetVM1.policy: polkit lets others than root refresh, and override.
 const (
-	actionRefresh  = Interface + ".refresh"
-	actionOverride = Interface + ".override"
+	ActionRefresh  = Interface + ".refresh"
+	ActionOverride = Interface + ".override"
 )
 
 // polkit's D-Bus interface, polkit reference manual, "org.freedesktop.PolicyKit1.Authority".

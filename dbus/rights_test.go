@@ -85,9 +85,9 @@ type privilege struct {
 
 func privileged(ctx context.Context, c *Client) []privilege {
 	return []privilege{
-		{"refresh", actionRefresh, func() error { _, err := c.Refresh(ctx); return err }},
-		{"set", actionOverride, func() error { return c.SetDNSOverride(ctx, wanted, false) }},
-		{"clear", actionOverride, func() error { return c.ClearDNSOverride(ctx) }},
+		{"refresh", ActionRefresh, func() error { _, err := c.Refresh(ctx); return err }},
+		{"set", ActionOverride, func() error { return c.SetDNSOverride(ctx, wanted, false) }},
+		{"clear", ActionOverride, func() error { return c.ClearDNSOverride(ctx) }},
 	}
 }
 
@@ -197,7 +197,7 @@ func TestAQuestionThatNobodyAnswersIsTakenBack(t *testing.T) {
 	defer expire(nil)
 	r := &request{Call: &systembus.Call{Sender: ":1.42", Flags: godbus.FlagAllowInteractiveAuthorization}}
 	failed := make(chan error, 1)
-	go func() { failed <- askPolkit(ctx, conn, r, actionRefresh) }()
+	go func() { failed <- askPolkit(ctx, conn, r, ActionRefresh) }()
 	asked := await(t, polkit.questions, "the question", func(question) bool { return true })
 	expire(refusal(Timeout, "nobody answered"))
 	if e := (Error{}); !errors.As(<-failed, &e) || e.Name != Timeout {

@@ -16,12 +16,6 @@ import (
 // polkitAction is the annotation of a command that names what polkit must allow.
 const polkitAction = "polkit-action"
 
-// The actions, as packaging/polkit has them.
-const (
-	actionRefresh  = "org.qubes_os.NetVM1.refresh"
-	actionOverride = "org.qubes_os.NetVM1.override"
-)
-
 // needing says what polkit must allow those who are not root before they may use the command.
 func needing(action string, cmd *cobra.Command) *cobra.Command {
 	cmd.Annotations = map[string]string{polkitAction: action}

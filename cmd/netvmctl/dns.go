@@ -72,7 +72,7 @@ func newRefresh(g *globals) *cobra.Command {
 			return showForce(ctx, cmd, g, client, changed, said)
 		})
 	})
-	return needing(actionRefresh, cmd)
+	return needing(dbus.ActionRefresh, cmd)
 }
 
 func newClear(g *globals) *cobra.Command {
@@ -93,7 +93,7 @@ func newClear(g *globals) *cobra.Command {
 			return showForce(ctx, cmd, g, client, cleared, said)
 		})
 	})
-	return needing(actionOverride, cmd)
+	return needing(dbus.ActionOverride, cmd)
 }
 
 // showForce says what came of a command and what is in force now.
@@ -125,7 +125,7 @@ func newSet(g *globals) *cobra.Command {
 			return hold(cmd, g, servers)
 		})(cmd, nil)
 	}
-	return needing(actionOverride, cmd)
+	return needing(dbus.ActionOverride, cmd)
 }
 
 func someAddresses(_ *cobra.Command, args []string) error {

@@ -89,7 +89,8 @@ func (s *scene) mustBeGuarded() {
 			s.t.Errorf("the link is up, and no antispoof entry has %s:\n%s", want, rules)
 		}
 	}
-	// What was sent rightly began flows, which a run that has nothing left to do does not forget.
+	// What was sent rightly began flows, which a run that has nothing left to do does not forget. conntrack fails where
+	// there is none.
 	for _, of := range []netip.Addr{s.Work.Address, s.Work.Address6} {
 		s.netvm("conntrack -D -s " + of.String() + " 2>/dev/null || true")
 	}
