@@ -188,13 +188,6 @@ func (h *Host) Run(ctx context.Context, name string, args ...string) (string, er
 	return h.RunCommand(h.Command(ctx, name, args...))
 }
 
-// RunInput is Run with something on standard input.
-func (h *Host) RunInput(ctx context.Context, input, name string, args ...string) (string, error) {
-	cmd := h.Command(ctx, name, args...)
-	cmd.Stdin = strings.NewReader(input)
-	return h.RunCommand(cmd)
-}
-
 // RunCommand is Run of a command that was prepared by Command.
 func (h *Host) RunCommand(cmd *exec.Cmd) (string, error) {
 	var out, complaint strings.Builder
@@ -226,11 +219,6 @@ func (h *Host) ReplaceFile(path string, content []byte) error {
 		}
 		return os.Rename(path+".lab", path)
 	})
-}
-
-// Sysctl sets a kernel setting of the host's network namespace; key with slashes, such as net/ipv4/ip_forward.
-func (h *Host) Sysctl(key, value string) error {
-	return h.Do(func() error { return writeSysctl(key, value) })
 }
 
 func writeSysctl(key, value string) error {

@@ -152,11 +152,6 @@ func (n *Network) StartResolver(ctx context.Context, r netip.Addr) error {
 	return nil
 }
 
-// StopResolver ends the DNS server of one of the network's resolver addresses.
-func (n *Network) StopResolver(ctx context.Context, r netip.Addr) error {
-	return n.servers[r].Stop(ctx, syscall.SIGKILL)
-}
-
 // Announce makes DHCP announce these resolvers from the next lease or renewal on; none = none.
 func (n *Network) Announce(ctx context.Context, resolvers ...netip.Addr) error {
 	if err := n.dhcp.Stop(ctx, syscall.SIGTERM); err != nil {

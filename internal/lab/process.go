@@ -118,9 +118,6 @@ func (p *Process) await(ctx context.Context, event <-chan struct{}, what string)
 // PID returns the process's number, as the lab sees it.
 func (p *Process) PID() int { return p.cmd.Process.Pid }
 
-// Done is closed when the process has ended.
-func (p *Process) Done() <-chan struct{} { return p.done }
-
 // Signal sends a signal.
 func (p *Process) Signal(s syscall.Signal) error {
 	if err := p.cmd.Process.Signal(s); err != nil {

@@ -29,9 +29,6 @@ func Status(screen Screen, s netvm.Status, now time.Time) string {
 	return p.String()
 }
 
-// Verdict is the first line of Status: is the netvm online, is AppVM DNS served, is anything wrong.
-func Verdict(s netvm.Status) string { _, text := verdict(s); return Harmless(text) }
-
 func verdict(s netvm.Status) (mark, string) {
 	m, text := reach(s)
 	dnsMark, dns := served(s)
