@@ -82,6 +82,7 @@ install: man completions ## into DESTDIR
 	install -D -m 0644 packaging/dbus-1/org.qubes_os.NetVM1.conf $(DESTDIR)/usr/share/dbus-1/system.d/org.qubes_os.NetVM1.conf
 	install -D -m 0644 packaging/dbus-1/org.qubes_os.NetVM1.service $(DESTDIR)/usr/share/dbus-1/system-services/org.qubes_os.NetVM1.service
 	install -D -m 0644 dbus/org.qubes_os.NetVM1.xml $(DESTDIR)/usr/share/dbus-1/interfaces/org.qubes_os.NetVM1.xml
+	install -D -m 0644 -t $(DESTDIR)/usr/lib/NetworkManager/conf.d packaging/NetworkManager/30-netvm-vifs.conf
 	install -D -m 0644 -t $(DESTDIR)/usr/share/polkit-1/actions packaging/polkit/org.qubes_os.NetVM1.policy
 	install -D -m 0644 packaging/netvmd.toml $(DESTDIR)/etc/netvmd/netvmd.toml
 	install -D -m 0644 -t $(DESTDIR)/usr/share/man/man1 $(BIN)/man/*.1

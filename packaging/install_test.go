@@ -20,6 +20,7 @@ var installed = map[string]string{
 	"usr/lib/systemd/system/netvmd-firewall.service":               "text",
 	"usr/lib/systemd/system/netvmd.service":                        "text",
 	"usr/share/bash-completion/completions/netvmctl":               "text",
+	"usr/lib/NetworkManager/conf.d/30-netvm-vifs.conf":             "text",
 	"usr/share/dbus-1/interfaces/org.qubes_os.NetVM1.xml":          "text",
 	"usr/share/dbus-1/system-services/org.qubes_os.NetVM1.service": "text",
 	"usr/share/dbus-1/system.d/org.qubes_os.NetVM1.conf":           "text",

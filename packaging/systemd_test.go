@@ -94,7 +94,8 @@ func (m *machine) nspawn() {
 	}
 	bind := func(dir, at string) string { return "--bind=" + filepath.Join(m.dir, dir) + ":" + at }
 	cmd := exec.Command("systemd-nspawn", "--quiet", "--directory=/", "--volatile=yes", "--boot", "--register=no", "--keep-unit",
-		"--private-network", "--machine=netvmd-test", "--console=pipe", ours("dbus-1", "/etc/dbus-1/system.d"), ours("examples", "/opt/examples"),
+		"--private-network", "--machine=netvmd-test", "--console=pipe", ours("dbus-1", "/etc/dbus-1/system.d"),
+		ours("NetworkManager", "/etc/NetworkManager/conf.d"), ours("examples", "/opt/examples"),
 		bind("bin", "/opt/bin"), bind("units", "/etc/systemd/system"), bind("netvmd", "/etc/netvmd"), bind("shared", "/var/shared"))
 	var out strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &out

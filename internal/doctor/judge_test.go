@@ -128,7 +128,7 @@ func TestEveryOutcomeOfEveryCheck(t *testing.T) {
 		{"NetworkManager does not run", networkManager{false, "auto"}, Warning, "does not run", "start NetworkManager"},
 		{"NetworkManager does not run and is needed", networkManager{false, "networkmanager"}, Failed, "dns.source", "start NetworkManager"},
 		{"NetworkManager leaves vifs alone", managed(nil), OK, "no vif", ""},
-		{"NetworkManager manages vifs", managed{"vif1.0", "vif2.0"}, Failed, "vif1.0, vif2.0", "unmanaged-devices=interface-name:vif*"},
+		{"NetworkManager manages vifs", managed{"vif1.0", "vif2.0"}, Failed, "vif1.0, vif2.0", "30-netvm-vifs.conf"},
 		{"resolved runs", resolved{running: true, stub: true}, OK, "it runs", ""},
 		{"resolved does not run", resolved{source: "auto"}, OK, "nothing needs it", ""},
 		{"resolved does not run and resolv.conf needs it", resolved{stub: true}, Warning, "resolv.conf", "start systemd-resolved"},

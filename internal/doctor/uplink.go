@@ -79,7 +79,7 @@ func (m *machine) manages(ctx context.Context, device string) (is bool, err erro
 func (v managed) judge() finding {
 	if len(v) > 0 {
 		return fail("it manages "+strings.Join(v, ", ")+", and may take their addresses and routes away",
-			"Write [keyfile] and unmanaged-devices=interface-name:vif* to /etc/NetworkManager/conf.d/30-netvm-vifs.conf, then run: nmcli general reload")
+			"Install netvmd again: /usr/lib/NetworkManager/conf.d/30-netvm-vifs.conf keeps it from them; then run: nmcli general reload")
 	}
 	return fine("it manages no vif")
 }
