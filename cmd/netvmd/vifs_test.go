@@ -41,8 +41,9 @@ func (s *scene) run(command string) string {
 	return out
 }
 
-// vifSignals collects netvmd's signals about vifs from now on.
-func (s *scene) vifSignals() func() []string {
+// vifSignals hears netvmd's signals about vifs from now on; what it returns waits for the next n of them, which may
+// arrive after the status that they tell of was read over another connection.
+func (s *scene) vifSignals() func(n int) []string {
 	s.t.Helper()
 	conn, err := s.NetVM.Bus()
 	s.must(err)
@@ -50,17 +51,19 @@ func (s *scene) vifSignals() func() []string {
 	signals := make(chan *godbus.Signal, 100)
 	conn.Signal(signals)
 	s.must(conn.AddMatchSignalContext(s.ctx, godbus.WithMatchInterface("org.qubes_os.NetVM1")))
-	return func() (got []string) {
-		for {
+	return func(n int) (got []string) {
+		s.t.Helper()
+		for len(got) < n {
 			select {
 			case sig := <-signals:
 				if name := sig.Name[strings.LastIndex(sig.Name, ".")+1:]; strings.HasPrefix(name, "Vif") {
 					got = append(got, fmt.Sprintf("%s %v", name, sig.Body[0]))
 				}
-			default:
-				return got
+			case <-s.ctx.Done():
+				s.t.Fatalf("signals %q, and no more of %d: %v", got, n, s.ctx.Err())
 			}
 		}
+		return got
 	}
 }
 
@@ -82,7 +85,7 @@ func TestVifsAreFollowed(t *testing.T) {
 		s.vifsAre(work)
 		s.must(s.Personal.Attach(s.ctx))
 		s.vifsAre(work, personal)
-		if got, want := signals(), []string{"VifRemoved " + personal, "VifAdded " + personal}; !slices.Equal(got, want) {
+		if got, want := signals(2), []string{"VifRemoved " + personal, "VifAdded " + personal}; !slices.Equal(got, want) {
 			t.Errorf("signals %q, want %q", got, want)
 		}
 		s.must(s.NetVM.KillNetvmd(s.ctx))
