@@ -27,7 +27,8 @@ var mayImport = map[string][]string{
 	"netvmd/internal/store/xenstore": {"internal/store/dialog"},
 	"netvmd/nmhook":                  {"internal/filewatch", "internal/netvm", "internal/systembus"},
 	"netvmd/dbus":                    {"internal/netvm", "internal/systembus"},
-	"netvmd/tray":                    {"internal/netvm", "dbus"},
+	"netvmd/tray":                    {"internal/netvm", "dbus", "tray/view"},
+	"netvmd/tray/view":               {"internal/netvm"},
 	"netvmd/packaging":               nil,
 	"netvmd/packaging/man":           nil,
 	// What people and programs read of a status.

@@ -221,6 +221,8 @@ type Route struct {
 type Status struct {
 	Version      string
 	State        State
+	NMRunning    bool   // NetworkManager's bus name has an owner
+	PortalURL    string // while a captive portal answers: an http or https address that leads to it; else ""
 	Uplinks      []Uplink
 	DNSSource    string        // where the resolvers come from: "override", "config", "resolved", "resolv.conf", "networkmanager"
 	DNSReason    string        // why, in one sentence
