@@ -28,11 +28,13 @@ var mayImport = map[string][]string{
 	"netvmd/nmhook":                  {"internal/filewatch", "internal/netvm", "internal/systembus"},
 	"netvmd/dbus":                    {"internal/netvm", "internal/systembus"},
 	"netvmd/tray":                    {"internal/netvm", "dbus", "tray/view"},
-	"netvmd/tray/view":               {"internal/netvm"},
+	"netvmd/tray/view":               {"internal/netvm", "internal/words"},
+	"netvmd/tray/view/examples":      {"internal/netvm", "tray/view"},
 	"netvmd/packaging":               nil,
 	"netvmd/packaging/man":           nil,
 	// What people and programs read of a status.
-	"netvmd/internal/report": {"internal/doctor", "internal/netvm"},
+	"netvmd/internal/words":  {"internal/netvm"},
+	"netvmd/internal/report": {"internal/doctor", "internal/netvm", "internal/words"},
 	"netvmd/internal/lab":    {"internal/netvm", "dbus", "packaging"},
 	"netvmd/cmd/netvm-lab":   {"internal/netvm", "internal/lab"},
 	// What more than one program is made of.
@@ -41,7 +43,7 @@ var mayImport = map[string][]string{
 		"internal/systembus", "internal/vif"},
 	"netvmd/cmd/vif-route-netvm": {"internal/config", "internal/parts", "internal/store/xenstore", "internal/vif"},
 	"netvmd/cmd/netvmctl": {"dbus", "internal/netvm", "internal/config", "internal/firewall", "internal/parts",
-		"internal/doctor", "internal/report", "internal/vif"},
+		"internal/doctor", "internal/report", "internal/vif", "internal/words"},
 	"netvmd/cmd/netvmd": {"dbus", "nmhook", "internal/config", "internal/engine", "internal/firewall", "internal/hooks",
 		"internal/netvm", "internal/override", "internal/parts", "internal/store", "internal/vif"},
 }
