@@ -7,7 +7,7 @@ need() { command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ]; }
 
 missing=
 for program in NetworkManager nmcli dnsmasq dbus-daemon nft iptables-nft iptables-legacy ip route conntrack strace systemd-nspawn udevadm \
-	nsenter busctl gdbus man groff shellcheck gcc git make; do
+	nsenter busctl gdbus man groff shellcheck gcc git make rsvg-convert; do
 	need "$program" || missing="$missing $program"
 done
 /usr/bin/python3 -c 'import dbus' 2>/dev/null || missing="$missing python3-dbus"
@@ -45,7 +45,7 @@ if command -v apt-get >/dev/null 2>&1; then
 	fi
 	apt-get install -qy --no-install-recommends network-manager dnsmasq-base dbus nftables iptables iproute2 net-tools \
 		conntrack strace systemd systemd-container udev util-linux polkitd libglib2.0-bin python3-dbus man-db groff-base \
-		shellcheck gcc libc6-dev git make
+		shellcheck gcc libc6-dev git make librsvg2-bin
 	if [ "$fresh_nm" = yes ] && command -v systemctl >/dev/null 2>&1; then
 		# This machine's network is not ours to manage at the next boot.
 		systemctl disable -q NetworkManager.service NetworkManager-wait-online.service NetworkManager-dispatcher.service
@@ -62,7 +62,7 @@ if command -v apt-get >/dev/null 2>&1; then
 elif command -v dnf >/dev/null 2>&1; then
 	dnf install -qy NetworkManager dnsmasq dbus-daemon nftables iptables-nft iptables-legacy iproute net-tools conntrack-tools strace \
 		systemd-resolved systemd-container systemd-udev util-linux polkit glib2 python3-dbus man-db groff-base ShellCheck \
-		gcc git make golang
+		gcc git make golang librsvg2-tools
 else
 	echo "neither apt-get nor dnf is here: install what has these programs:$missing" >&2
 	exit 1

@@ -98,6 +98,9 @@ func (r root) holdsWhatBelongs() {
 	for name, kind := range installed {
 		want[name] = kind
 	}
+	for _, name := range pictures() {
+		want[name] = "text"
+	}
 	err := filepath.WalkDir(r.dir, func(path string, d os.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
