@@ -93,6 +93,9 @@ install: man completions ## into DESTDIR
 	install -D -m 0644 dbus/org.qubes_os.NetVM1.xml $(DESTDIR)/usr/share/dbus-1/interfaces/org.qubes_os.NetVM1.xml
 	install -D -m 0644 -t $(DESTDIR)/usr/lib/NetworkManager/conf.d packaging/NetworkManager/30-netvm-vifs.conf
 	install -D -m 0644 -t $(DESTDIR)/usr/share/polkit-1/actions packaging/polkit/org.qubes_os.NetVM1.policy
+	install -D -m 0644 -t $(DESTDIR)/etc/xdg/autostart packaging/xdg/netvm-tray.desktop packaging/xdg/netvm-tray-plain.desktop
+	install -D -m 0644 packaging/xdg/netvm-tray-plain.desktop $(DESTDIR)/usr/share/applications/netvm-tray.desktop
+	sed -i '/^#/d; /^NotShowIn=/d' $(DESTDIR)/usr/share/applications/netvm-tray.desktop
 	install -D -m 0644 packaging/netvmd.toml $(DESTDIR)/etc/netvmd/netvmd.toml
 	install -D -m 0644 -t $(DESTDIR)/usr/share/man/man1 $(BIN)/man/*.1
 	install -D -m 0644 -t $(DESTDIR)/usr/share/man/man5 $(BIN)/man/*.5
