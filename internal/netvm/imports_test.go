@@ -27,9 +27,10 @@ var mayImport = map[string][]string{
 	"netvmd/internal/store/xenstore": {"internal/store/dialog"},
 	"netvmd/nmhook":                  {"internal/filewatch", "internal/netvm", "internal/systembus"},
 	"netvmd/dbus":                    {"internal/netvm", "internal/systembus"},
-	"netvmd/tray":                    {"internal/netvm", "dbus", "tray/view"},
 	"netvmd/tray/view":               {"internal/netvm", "internal/words"},
 	"netvmd/tray/view/examples":      {"internal/netvm", "tray/view"},
+	"netvmd/tray":                    {"internal/netvm", "dbus", "tray/icons", "tray/view"},
+	"netvmd/tray/icons":              {"tray/view"},
 	"netvmd/packaging":               nil,
 	"netvmd/packaging/man":           nil,
 	// What people and programs read of a status.

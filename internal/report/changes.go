@@ -12,7 +12,7 @@ import (
 // Change is one thing that is different from before, for people and, as JSON, for programs.
 type Change struct {
 	Time      int64       `json:"time"`                 // when it was seen: CLOCK_REALTIME in microseconds
-	Event     string      `json:"event"`                // netvmd, status, state, uplink, target, source, vif or problem
+	Event     string      `json:"event"`                // netvmd, status, networkmanager, state, portal, uplink, target, source, vif or problem
 	Subject   string      `json:"subject"`              // which uplink, virtual address or vif; of a source, why; else ""
 	From      string      `json:"from"`                 // "" = it was not there, or refused
 	To        string      `json:"to"`                   // "" = it is gone, or refused
@@ -49,12 +49,7 @@ func Present(s netvm.Status, now time.Time) Change {
 
 // Changes says what is different between two statuses, the way out first.
 func Changes(before, after netvm.Status, now time.Time) []Change {
-	var out []Change
-	if before.State != after.State {
-		m, _ := reach(after)
-		out = append(out, Change{Event: "state", From: string(before.State), To: string(after.State), mark: m,
-			text: fmt.Sprintf("%s%s%s", before.State, words.Arrow, after.State)})
-	}
+	out := stateChanges(before, after)
 	out = append(out, uplinkChanges(before.Uplinks, after.Uplinks)...)
 	out = append(out, sourceChange(before, after)...)
 	out = append(out, targetChanges(before, after)...)
@@ -62,6 +57,30 @@ func Changes(before, after netvm.Status, now time.Time) []Change {
 	out = append(out, problemChanges(before.Problems, after.Problems)...)
 	for i := range out {
 		out[i].Time = micros(now)
+	}
+	return out
+}
+
+// stateChanges are those of how far the netvm gets, and of who says so.
+func stateChanges(before, after netvm.Status) []Change {
+	var out []Change
+	switch {
+	case before.NMRunning && !after.NMRunning:
+		out = append(out, Change{Event: "networkmanager", From: "running", To: "stopped", text: "NetworkManager is not running", mark: warn})
+	case !before.NMRunning && after.NMRunning:
+		out = append(out, Change{Event: "networkmanager", From: "stopped", To: "running", text: "NetworkManager is running", mark: good})
+	}
+	if before.State != after.State {
+		m, _ := reach(after)
+		out = append(out, Change{Event: "state", From: string(before.State), To: string(after.State), mark: m,
+			text: fmt.Sprintf("%s%s%s", before.State, words.Arrow, after.State)})
+	}
+	if before.PortalURL != after.PortalURL {
+		c := Change{Event: "portal", From: before.PortalURL, To: after.PortalURL, text: "the captive portal is gone", mark: good}
+		if after.PortalURL != "" {
+			c.text, c.mark = "a captive portal waits: log in at "+after.PortalURL, warn
+		}
+		out = append(out, c)
 	}
 	return out
 }

@@ -49,13 +49,15 @@ func escaped(text []byte) []byte {
 // StatusJSON is a status under the names of D-Bus, in snake_case. Times are CLOCK_REALTIME in microseconds, 0 = never;
 // lengths of time are microseconds. Lists are never null.
 type StatusJSON struct {
-	Version  string       `json:"version"`
-	State    netvm.State  `json:"state"`
-	Uplinks  []UplinkJSON `json:"uplinks"`
-	DNSJSON               // inlined
-	Backend  string       `json:"backend"`
-	Vifs     []VifJSON    `json:"vifs"`
-	Problems []string     `json:"problems"`
+	Version   string       `json:"version"`
+	State     netvm.State  `json:"state"`
+	NMRunning bool         `json:"network_manager_running"`
+	PortalURL string       `json:"portal_url"` // "" = no captive portal, or nobody knows where
+	Uplinks   []UplinkJSON `json:"uplinks"`
+	DNSJSON                // inlined
+	Backend   string       `json:"backend"`
+	Vifs      []VifJSON    `json:"vifs"`
+	Problems  []string     `json:"problems"`
 }
 
 // DNSJSON is the part of a status that is about AppVM DNS.
@@ -121,7 +123,7 @@ type VifJSON struct {
 // JSON is a status as JSON shows it.
 func JSON(s netvm.Status) StatusJSON {
 	return StatusJSON{
-		Version: s.Version, State: s.State, Uplinks: each(s.Uplinks, uplinkJSON), DNSJSON: JSONOfDNS(s),
+		Version: s.Version, State: s.State, NMRunning: s.NMRunning, PortalURL: s.PortalURL, Uplinks: each(s.Uplinks, uplinkJSON), DNSJSON: JSONOfDNS(s),
 		Backend: s.Backend, Vifs: JSONOfVifs(s.Vifs), Problems: each(s.Problems, func(p string) string { return p }),
 	}
 }

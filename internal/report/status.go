@@ -47,6 +47,19 @@ func verdict(s netvm.Status) (mark, string) {
 }
 
 func reach(s netvm.Status) (mark, string) {
+	if s.NMRunning {
+		return extent(s)
+	}
+	const away = "NetworkManager is not running"
+	if s.State == netvm.Offline {
+		return warn, away + ": uplinks are not seen."
+	}
+	m, text := extent(s)
+	return max(m, warn), text + " That was the last word: " + away + "."
+}
+
+// extent is how far the netvm gets, as NetworkManager says.
+func extent(s netvm.Status) (mark, string) {
 	way := words.WayOut(s.Uplinks)
 	if way != "" {
 		way = " through " + way
@@ -75,8 +88,12 @@ func served(s netvm.Status) (mark, string) {
 }
 
 func uplinks(s netvm.Status) []line {
-	if len(s.Uplinks) == 0 {
+	switch {
+	case len(s.Uplinks) > 0:
+	case s.NMRunning:
 		return []line{say("none")}
+	default:
+		return []line{say("not seen")}
 	}
 	var out []line
 	for _, u := range s.Uplinks {
@@ -88,6 +105,9 @@ func uplinks(s netvm.Status) []line {
 		if where != "" {
 			out = append(out, line{text: where, below: true})
 		}
+	}
+	if s.PortalURL != "" {
+		out = append(out, say("log in at %s", s.PortalURL))
 	}
 	return out
 }
