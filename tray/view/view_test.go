@@ -1,0 +1,142 @@
+package view_test
+
+import (
+	"strings"
+	"testing"
+
+	"netvmd/internal/netvm"
+	"netvmd/tray/view"
+	"netvmd/tray/view/examples"
+)
+
+func TestThereIsAnExampleOfEachIconInItsOrder(t *testing.T) {
+	all := examples.All()
+	for i, icon := range view.Icons {
+		if got := view.Of(all[i].Known).Icon; got != icon {
+			t.Errorf("%s shows %s, want %s", all[i].Name, got, icon)
+		}
+	}
+}
+
+func TestTheIconShowsWhatMattersMost(t *testing.T) {
+	everything := func(change func(*view.Known)) view.Known {
+		k := known(t, "dns-unserved")
+		k.Status.Uplinks = known(t, "vpn-over-wifi").Status.Uplinks
+		k.Status.Vifs[0].State = netvm.VifDegraded
+		k.Status.State = netvm.Portal
+		change(&k)
+		return k
+	}
+	served := func(k *view.Known) {
+		k.Status.State, k.Status.DNSTargets = netvm.Online, known(t, "ethernet").Status.DNSTargets
+	}
+	for name, c := range map[string]struct {
+		known view.Known
+		want  view.Icon
+	}{
+		"netvmd first":                        {everything(func(k *view.Known) { k.Running = false }), view.Stopped},
+		"then NetworkManager":                 {everything(func(k *view.Known) { k.Status.NMRunning = false }), view.Unmanaged},
+		"then the state":                      {everything(func(*view.Known) {}), view.Portal},
+		"then DNS":                            {everything(func(k *view.Known) { k.Status.State = netvm.Online }), view.Unserved},
+		"then problems":                       {everything(served), view.Problem},
+		"a degraded vif is one":               {everything(func(k *view.Known) { served(k); k.Status.Problems = nil }), view.Problem},
+		"so is a state that nobody knows":     {known(t, "unknown-state"), view.Problem},
+		"so is DNS that is served in part":    {known(t, "dns-partly-served"), view.Problem},
+		"DNS that is not led is not served":   {known(t, "dns-not-led-yet"), view.Unserved},
+		"a VPN beside the primary":            {known(t, "vpn-over-wifi"), view.VPN},
+		"a VPN that is the primary":           {known(t, "vpn-first"), view.VPN},
+		"WireGuard, not called a VPN":         {known(t, "wireguard-over-ethernet"), view.VPN},
+		"an override is no problem":           {known(t, "dns-overridden"), view.Wired},
+		"Wi-Fi of 33 %":                       {strength(33), view.WirelessWeak},
+		"Wi-Fi of 34 %":                       {strength(34), view.WirelessFair},
+		"Wi-Fi of 66 %":                       {strength(66), view.WirelessFair},
+		"Wi-Fi of 67 %":                       {strength(67), view.WirelessGood},
+		"online through nothing that is told": {through(), view.Wired},
+		"an old modem":                        {through(netvm.Uplink{Type: "cdma"}), view.Mobile},
+		"a modem beside a cable":              {through(netvm.Uplink{Type: "802-3-ethernet"}, netvm.Uplink{Type: "gsm"}), view.Wired},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := view.Of(c.known).Icon; got != c.want {
+				t.Errorf("got %s, want %s", got, c.want)
+			}
+		})
+	}
+}
+
+func strength(percent uint8) view.Known {
+	return through(netvm.Uplink{Type: "802-11-wireless", Strength: percent})
+}
+
+func through(uplinks ...netvm.Uplink) view.Known {
+	k, _ := examples.Named("ethernet")
+	k.Status.Uplinks = uplinks
+	return k
+}
+
+// rowsOf finds the rows with an action, wherever they are.
+func rowsOf(a view.Action, rows []view.Row) []view.Row {
+	var out []view.Row
+	for _, r := range rows {
+		if r.Action == a {
+			out = append(out, r)
+		}
+		out = append(out, rowsOf(a, r.Rows)...)
+	}
+	return out
+}
+
+func TestEveryActionHasOnePlaceAndSaysWhyItCannotBeDone(t *testing.T) {
+	k := known(t, "portal")
+	actions := []view.Action{view.Refresh, view.Edit, view.Login, view.CopyReport, view.SaveReport, view.Quit}
+	for _, a := range actions {
+		k.Doing, k.Hindered = view.None, nil
+		rows := rowsOf(a, view.Of(k).Menu)
+		if len(rows) != 1 || rows[0].Disabled {
+			t.Fatalf("%s: %+v", a, rows)
+		}
+		idle := rows[0].Text
+		k.Hindered = map[view.Action]string{a: "the moon is full"}
+		if r := rowsOf(a, view.Of(k).Menu)[0]; !r.Disabled || r.Text != idle+": the moon is full" {
+			t.Errorf("hindered, %s is %+v", a, r)
+		}
+		k.Hindered, k.Doing = nil, a
+		for _, other := range actions {
+			r := rowsOf(other, view.Of(k).Menu)[0]
+			if r.Disabled != (other != view.Quit) {
+				t.Errorf("during %s, %s is %+v", a, other, r)
+			}
+			if other == a && (r.Text == idle || !strings.HasSuffix(r.Text, "…")) {
+				t.Errorf("during %s, it reads %q", a, r.Text)
+			}
+		}
+	}
+}
+
+func TestAPortalIsOfferedWhileItWaitsAlone(t *testing.T) {
+	for _, e := range examples.All() {
+		offered := len(rowsOf(view.Login, view.Of(e.Known).Menu)) == 1
+		if waits := e.Known.Status.State == netvm.Portal; offered != waits {
+			t.Errorf("%s: offered: %v, waits: %v", e.Name, offered, waits)
+		}
+	}
+}
+
+func TestTheSameIsShownOfTheSame(t *testing.T) {
+	for _, e := range examples.All() {
+		if a, b := text(view.Of(e.Known)), text(view.Of(e.Known)); a != b {
+			t.Errorf("%s: first %s, then %s", e.Name, a, b)
+		}
+	}
+}
+
+func BenchmarkOf(b *testing.B) {
+	for _, name := range []string{"ethernet", "menu-open-40-vifs", "300-vifs"} {
+		k, _ := examples.Named(name)
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for range b.N {
+				view.Of(k)
+			}
+		})
+	}
+}
