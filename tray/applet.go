@@ -24,7 +24,7 @@ type applet struct {
 	errands  doer
 	read     func(ctx context.Context, readings chan<- reading) // until ctx ends: what is read while the menu is open
 	hindered func() map[view.Action]string
-	notify   func(ctx context.Context, known view.Known) // told of every event
+	bubbles  chan view.Notice // nil: the desktop is told nothing
 	quit     func()
 	log      *slog.Logger
 
@@ -41,6 +41,7 @@ type applet struct {
 	drawing   bool   // the kit has not yet done all that it was sent
 	slot      slot   // the icon's place
 	stopRead  func() // while the menu is open
+	notices   notices
 	menu      pool
 	sentIcon  view.Icon
 	sentSize  int
@@ -73,6 +74,7 @@ func newApplet(kit toolkit, log *slog.Logger) *applet {
 		outcomes: make(chan outcome),
 		readings: make(chan reading),
 		drawn:    make(chan struct{}, 1),
+		notices:  notices{settle: settleTime},
 	}
 }
 
@@ -91,7 +93,7 @@ func (a *applet) run(ctx context.Context) {
 			a.stopRead()
 			return
 		case e := <-a.events:
-			a.follow(ctx, e)
+			a.follow(e)
 		case s := <-a.slots:
 			a.settle(s)
 		case open := <-a.menus:
@@ -102,6 +104,8 @@ func (a *applet) run(ctx context.Context) {
 			a.conclude(o)
 		case r := <-a.readings:
 			a.known.Traffic, a.known.Routes, a.stale = r.traffic, r.routes, true
+		case <-a.notices.settled:
+			a.announce()
 		case <-a.drawn:
 			a.drawing = false
 		case <-patience.C:
@@ -154,7 +158,7 @@ func (a *applet) show() {
 }
 
 // follow takes netvmd's word.
-func (a *applet) follow(ctx context.Context, e dbus.Event) {
+func (a *applet) follow(e dbus.Event) {
 	if e.Running != a.known.Running {
 		a.log.Info("netvmd", "running", e.Running)
 	}
@@ -162,7 +166,9 @@ func (a *applet) follow(ctx context.Context, e dbus.Event) {
 		a.known.Traffic, a.known.Routes = nil, nil
 	}
 	a.known.Running, a.known.Status, a.stale = e.Running, e.Status, true
-	a.notify(ctx, a.known)
+	if a.bubbles != nil {
+		a.notices.see(a.known)
+	}
 }
 
 // settle takes the panel's.
@@ -210,4 +216,11 @@ func (a *applet) conclude(o outcome) {
 		a.known.Doing = view.None
 	}
 	a.known.Outcome, a.stale = o.sentence, true
+}
+
+// announce has the desktop show the notice that has settled, instead of one that it did not show yet.
+func (a *applet) announce() {
+	notice := a.notices.give(a.known)
+	a.log.Info("telling the desktop", "notice", notice.Summary)
+	replace(a.bubbles, notice)
 }

@@ -40,9 +40,13 @@ func Run(ctx context.Context, o Options) error {
 	a := newApplet(&systrayKit{}, o.Log)
 	a.picture, a.hindered, a.quit = icons.PNG, hindered, quit
 	a.errands = &errands{environ: o.Environ, copy: copyText}
-	a.notify = func(context.Context, view.Known) {}
 	a.read = readLive(o.Log)
 	a.events, a.slots, a.menus = dbus.Watch(ctx), screen.slots, screen.menus
+	if o.Notify {
+		a.bubbles = make(chan view.Notice, 1)
+		b := bubbles{log: o.Log}
+		go b.run(ctx, a.bubbles)
+	}
 	systray.Run(func() {
 		a.run(ctx)
 		systray.Quit()
