@@ -32,9 +32,10 @@ var mayImport = map[string][]string{
 	"netvmd/packaging":               nil,
 	"netvmd/packaging/man":           nil,
 	// What people and programs read of a status.
-	"netvmd/internal/report": {"internal/doctor", "internal/netvm"},
-	"netvmd/internal/lab":    {"internal/netvm", "dbus", "packaging"},
-	"netvmd/cmd/netvm-lab":   {"internal/netvm", "internal/lab"},
+	"netvmd/internal/report":      {"internal/doctor", "internal/netvm"},
+	"netvmd/internal/lab":         {"internal/netvm", "dbus", "packaging"},
+	"netvmd/internal/lab/desktop": {"internal/lab"},
+	"netvmd/cmd/netvm-lab":        {"internal/netvm", "internal/lab"},
 	// What more than one program is made of.
 	"netvmd/internal/parts": {"internal/netvm", "internal/config", "internal/firewall", "internal/store", "internal/vif"},
 	"netvmd/internal/doctor": {"dbus", "internal/config", "internal/firewall", "internal/netvm", "internal/parts", "internal/store",
