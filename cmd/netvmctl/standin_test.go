@@ -10,7 +10,7 @@ import (
 // statuses are what the stand-in may show. Their times lie far back, so that only days are printed.
 var statuses = map[string]netvm.Status{
 	"online": {
-		Version: "1.2.3", State: netvm.Online,
+		Version: "1.2.3", State: netvm.Online, NMRunning: true,
 		Uplinks: []netvm.Uplink{{ID: "Home", Type: "802-11-wireless", Interface: "wlp0s1", SSID: "Café \x1b[2J\u202edu Monde", Strength: 71,
 			Addresses: []netip.Prefix{netip.MustParsePrefix("192.0.2.7/24")}, Gateway: netip.MustParseAddr("192.0.2.1"), Metered: true}},
 		DNSSource: "networkmanager", DNSReason: "neither systemd-resolved nor another program's resolv.conf takes precedence",
@@ -31,7 +31,7 @@ var statuses = map[string]netvm.Status{
 		Statistics: netvm.Statistics{Applies: 3, Coalesced: 2, Restored: 1, Latency: netvm.Latency{Count: 3, P50: 900 * time.Microsecond, P90: time.Millisecond, P99: 2 * time.Millisecond, Max: 3 * time.Millisecond}},
 	},
 	"offline": {
-		Version: "1.2.3", State: netvm.Offline, DNSSource: "networkmanager", DNSReason: "no other source applies", Backend: "nftables",
+		Version: "1.2.3", State: netvm.Offline, NMRunning: true, DNSSource: "networkmanager", DNSReason: "no other source applies", Backend: "nftables",
 		DNSTargets: []netvm.Target{{Virtual: netip.MustParseAddr("10.139.1.1")}, {Virtual: netip.MustParseAddr("10.139.1.2")}},
 		ChangedAt:  time.UnixMicro(1_700_000_002_000_000), ApplyTime: 500 * time.Microsecond,
 	},
