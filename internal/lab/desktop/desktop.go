@@ -23,7 +23,7 @@ const (
 	patience = 15 * time.Second
 	// glance is how often the screen is looked at meanwhile.
 	glance = 10 * time.Millisecond
-	// politeness is how long a program gets that is only to be killed if it does not do what it is asked.
+	// toolTimeout bounds a program that does one thing; tesseract takes seconds on a busy machine.
 	toolTimeout = 20 * time.Second
 )
 

@@ -28,15 +28,25 @@ func (s *Screen) Icons() ([]Window, error) {
 	return icons, nil
 }
 
-// AwaitIcon waits until there is just one icon, with a place of slot by slot pixels.
+// steady is for how many glances an icon must be the same window: GTK docks one, learns the tray's visual, and docks another.
+const steady = 10
+
+// AwaitIcon waits until there is just one icon, for good, whose place has slot pixels on its smaller side: panels have
+// their own idea of the other.
 func (s *Screen) AwaitIcon(ctx context.Context, slot int) (Window, error) {
 	var last []Window
+	same := 0
 	icon, err := await(ctx, fmt.Sprintf("an icon of %d pixels", slot), func() (Window, bool, error) {
-		var err error
-		if last, err = s.Icons(); err != nil || len(last) != 1 {
+		now, err := s.Icons()
+		if len(now) != 1 || len(last) != 1 || now[0] != last[0] {
+			same = 0
+		}
+		same++
+		last = now
+		if err != nil || len(now) != 1 {
 			return Window{}, false, err
 		}
-		return last[0], last[0].Place.Size() == image.Pt(slot, slot), nil
+		return now[0], same >= steady && min(now[0].Place.Dx(), now[0].Place.Dy()) == slot, nil
 	})
 	if err != nil {
 		err = fmt.Errorf("%w; what is there: %v", err, last)

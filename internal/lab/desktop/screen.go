@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/jezek/xgb"
 	"github.com/jezek/xgb/res"
@@ -50,6 +51,9 @@ func (d *Desktop) startX(ctx context.Context) error {
 	d.server, err = lab.StartDaemon(ctx, d.label("Xvfb"), "", cmd)
 	if err = errors.Join(err, in.Close()); err != nil {
 		return err
+	}
+	if err := number.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		return fmt.Errorf("Xvfb: %w", err)
 	}
 	text, err := io.ReadAll(number) // to its end: the server closes it when it has said its number
 	if err != nil || len(text) == 0 {
