@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"netvmd/internal/lab/standin"
 	"netvmd/packaging"
 )
 
@@ -32,6 +33,9 @@ type NetVM struct {
 	// XenStore and QubesDB are what the toolstack says; the latter is nil while it does not run.
 	XenStore *XenStore
 	QubesDB  *QubesDB
+
+	// StandIn plays NetworkManager; nil while it does not.
+	StandIn *standin.NetworkManager
 
 	bus, nm, netvmd, resolved, polkit *Process
 
@@ -206,6 +210,14 @@ func (v *NetVM) NetworkManager() *Process { return v.nm }
 // KillNetworkManager kills NetworkManager as a crash would: links keep their addresses.
 func (v *NetVM) KillNetworkManager(ctx context.Context) error {
 	return v.nm.Stop(ctx, syscall.SIGKILL)
+}
+
+// StartStandIn has NetworkManager played, offline at first. To kill it, Close it; then it may be started again.
+func (v *NetVM) StartStandIn(ctx context.Context) (err error) {
+	if v.StandIn, err = standin.NewNetworkManager(busAddress); err != nil {
+		return err
+	}
+	return v.StandIn.Own(ctx)
 }
 
 // Backend is what writes the kernel's rules in this lab.
