@@ -11,9 +11,19 @@ export GOFLAGS := -buildvcs=false
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 LDFLAGS  := -s -w -X main.version=$(VERSION)
 PROGRAMS := netvmd netvmctl vif-route-netvm netvm-lab
+# The one program in cgo, and the libraries of which it needs the headers.
+TRAY     := $(wildcard cmd/netvm-tray)
+TRAY_LIBS := gtk+-3.0 ayatana-appindicator3-0.1
 # Where everything is built.
 BIN      ?= bin
 PAGES    := $(notdir $(basename $(wildcard packaging/man/*.md)))
+# The tray's pictures. Below 32 pixels no drawing is sharp at every size: 16 and 22 have drawings of their own.
+ICONS      := $(notdir $(basename $(wildcard packaging/icons/*.svg)))
+ICON_SIZES := 16 22 24 32 48 64
+PNG        := tray/icons/png
+APP_ICON   := netvm-tray
+STATUS     := $(filter-out $(APP_ICON),$(ICONS))
+HICOLOR     = $(DESTDIR)/usr/share/icons/hicolor
 
 # Tools, at pinned versions that do not enter go.mod.
 GOLANGCI_LINT := go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
@@ -23,19 +33,40 @@ MD2MAN        := go run github.com/cpuguy83/go-md2man/v2@v2.0.7
 FUZZTIME ?= 10s
 IDLE     ?= 60s
 
-.PHONY: help demo test build man completions lint bench fuzz xen vuln install deps check unit
+.PHONY: help demo test build man completions lint bench fuzz xen vuln install deps check unit headers icons
+.DELETE_ON_ERROR:
 
 help: ## print this
-	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: deps build ## install what is needed, build, and watch AppVM DNS follow the uplink
 	$(BIN)/netvm-lab demo
 
 test: deps check ## install what is needed, then everything that CI checks
 
-build: ## all programs into bin/
+build: headers icons ## all programs into bin/
 	@mkdir -p $(BIN)
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/ $(addprefix ./cmd/,$(PROGRAMS))
+	$(if $(TRAY),CGO_ENABLED=1 go build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/netvm-tray)
+
+# One line instead of a page of the compiler's.
+headers:
+	@pkg-config --exists $(TRAY_LIBS) 2>/dev/null || \
+	  { echo 'netvm-tray needs pkg-config and the headers of $(TRAY_LIBS): `make deps`, as root, installs them' >&2; exit 1; }
+
+icons: $(foreach size,$(ICON_SIZES),$(ICONS:%=$(PNG)/$(size)/%.png)) ## the tray's pictures, from packaging/icons
+
+# $(call picture,SIZE,DRAWINGS,FILTER) renders the drawings of a folder, each passed through a filter.
+define picture
+$(PNG)/$(1)/%.png: $(2)/%.svg
+	@mkdir -p $$(@D)
+	@$(3) $$< | rsvg-convert -w $(1) -h $(1) -o $$@
+endef
+$(eval $(call picture,16,packaging/icons/16,cat))
+$(eval $(call picture,22,packaging/icons/22,cat))
+# At 24 pixels these have one pixel more around them, as scaled up they would be blurred.
+$(eval $(call picture,24,packaging/icons/22,sed 's/viewBox="0 0 22 22"/viewBox="-1 -1 24 24"/'))
+$(foreach size,32 48 64,$(eval $(call picture,$(size),packaging/icons,cat)))
 
 man: build ## the manual pages into bin/man
 	go run ./packaging/man -bin $(BIN) -out $(BIN)/man/markdown -version $(VERSION)
@@ -50,7 +81,7 @@ completions: build
 	$(BIN)/netvmctl completion zsh >$(BIN)/completions/_netvmctl
 	$(BIN)/netvmctl completion fish >$(BIN)/completions/netvmctl.fish
 
-lint: ## gofmt, go vet, golangci-lint
+lint: headers icons ## gofmt, go vet, golangci-lint
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo 'run gofmt -w on these'; exit 1; }
 	go vet ./...
 	go vet -tags manual ./cmd/netvmctl
@@ -58,7 +89,7 @@ lint: ## gofmt, go vet, golangci-lint
 
 bench: build ## latencies, losses, idle cost and memory, as medians and ratios
 	$(BIN)/netvm-lab bench --idle $(IDLE)
-	go test -run '^$$' -bench . -benchmem ./internal/... ./nmhook ./dbus
+	go test -run '^$$' -bench . -benchmem ./internal/... ./nmhook ./dbus ./tray/...
 
 fuzz: ## every fuzz target for FUZZTIME (10s)
 	@for p in $$(go list ./...); do \
@@ -73,7 +104,7 @@ xen: build ## the same programs on a real Xen, in QEMU (Debian only; installs QE
 vuln: ## known vulnerabilities in what we import (asks the Go vulnerability database)
 	$(GOVULNCHECK) ./...
 
-install: man completions ## into DESTDIR
+install: man completions icons ## into DESTDIR
 	install -D -m 0755 -t $(DESTDIR)/usr/bin $(BIN)/netvmd $(BIN)/netvmctl
 	install -D -m 0755 -t $(DESTDIR)/usr/lib/netvmd $(BIN)/vif-route-netvm
 	mkdir -p $(DESTDIR)/etc/xen/scripts
@@ -84,7 +115,16 @@ install: man completions ## into DESTDIR
 	install -D -m 0644 dbus/org.qubes_os.NetVM1.xml $(DESTDIR)/usr/share/dbus-1/interfaces/org.qubes_os.NetVM1.xml
 	install -D -m 0644 -t $(DESTDIR)/usr/lib/NetworkManager/conf.d packaging/NetworkManager/30-netvm-vifs.conf
 	install -D -m 0644 -t $(DESTDIR)/usr/share/polkit-1/actions packaging/polkit/org.qubes_os.NetVM1.policy
+	install -D -m 0644 -t $(DESTDIR)/etc/xdg/autostart packaging/xdg/netvm-tray.desktop packaging/xdg/netvm-tray-plain.desktop
+	install -D -m 0644 packaging/xdg/netvm-tray-plain.desktop $(DESTDIR)/usr/share/applications/netvm-tray.desktop
+	sed -i '/^#/d; /^NotShowIn=/d' $(DESTDIR)/usr/share/applications/netvm-tray.desktop
 	install -D -m 0644 packaging/netvmd.toml $(DESTDIR)/etc/netvmd/netvmd.toml
+	@for size in $(ICON_SIZES); do \
+	  install -D -m 0644 -t $(HICOLOR)/$${size}x$$size/status $(STATUS:%=$(PNG)/$$size/%.png) && \
+	  install -D -m 0644 -t $(HICOLOR)/$${size}x$$size/apps $(PNG)/$$size/$(APP_ICON).png || exit 1; \
+	done
+	install -D -m 0644 -t $(HICOLOR)/scalable/status $(STATUS:%=packaging/icons/%.svg)
+	install -D -m 0644 -t $(HICOLOR)/scalable/apps packaging/icons/$(APP_ICON).svg
 	install -D -m 0644 -t $(DESTDIR)/usr/share/man/man1 $(BIN)/man/*.1
 	install -D -m 0644 -t $(DESTDIR)/usr/share/man/man5 $(BIN)/man/*.5
 	install -D -m 0644 -t $(DESTDIR)/usr/share/man/man8 $(BIN)/man/*.8
@@ -94,7 +134,7 @@ install: man completions ## into DESTDIR
 	install -D -m 0644 -t $(DESTDIR)/usr/share/doc/netvmd/examples packaging/examples/wg0.conf
 	install -D -m 0755 -t $(DESTDIR)/usr/share/doc/netvmd/examples packaging/examples/openvpn-dns
 
-deps: ## install the programs that the lab and the tests run (apt or dnf, as root)
+deps: ## install what the build, the lab and the tests need (apt or dnf, as root)
 	@packaging/deps.sh
 
 check: build lint unit
@@ -103,5 +143,5 @@ check: build lint unit
 	@if command -v apt-get >/dev/null; then $(MAKE) xen; else echo 'make xen needs Debian: left out'; fi
 
 # The tests run programs, the kernel and make, of whose changes Go's cache of results knows nothing: hence -count=1.
-unit:
+unit: headers icons
 	go test -race -count=1 -timeout 15m ./...

@@ -8,23 +8,23 @@ import (
 
 	godbus "github.com/godbus/dbus/v5"
 
-	"netvmd/internal/lab/standin"
+	"netvmd/internal/lab/fakebus"
 	"netvmd/internal/netvm"
 )
 
 // fakeService is a stand-in for NetworkManager, resolved or logind, whose failures are the test's.
 type fakeService struct {
 	t *testing.T
-	*standin.Service
+	*fakebus.Service
 }
 
 func fake(t *testing.T, name string) *fakeService {
 	t.Helper()
-	s, err := standin.New(name, busAddress())
+	s, err := fakebus.New(name, busAddress())
 	return faked(t, s, err)
 }
 
-func faked(t *testing.T, s *standin.Service, err error) *fakeService {
+func faked(t *testing.T, s *fakebus.Service, err error) *fakeService {
 	t.Helper()
 	must(t, err)
 	t.Cleanup(func() { _ = s.Close() }) // the bus may be gone before
@@ -70,9 +70,9 @@ func (f *fakeService) hush() (speak func()) { return f.Hush() }
 // nmFake is a NetworkManager with one Ethernet uplink, whose own name is taken by the caller.
 func nmFake(t *testing.T) *fakeService {
 	t.Helper()
-	n, err := standin.NewNetworkManager(busAddress())
+	n, err := fakebus.NewNetworkManager(busAddress())
 	must(t, err)
-	must(t, n.Show(patiently(t), standin.Situation{Uplinks: []standin.Uplink{{
+	must(t, n.Show(patiently(t), fakebus.Situation{Uplinks: []fakebus.Uplink{{
 		Uplink: netvm.Uplink{ID: "uplink eth0", Type: "802-3-ethernet", Interface: "eth0",
 			Addresses: []netip.Prefix{netip.MustParsePrefix("192.0.2.9/24")}, Gateway: netip.MustParseAddr("192.0.2.254")},
 		DNS: addrs("192.0.2.1"),

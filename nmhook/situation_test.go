@@ -6,7 +6,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"netvmd/internal/lab/standin"
+	"netvmd/internal/lab/fakebus"
 	"netvmd/internal/netvm"
 )
 
@@ -24,39 +24,39 @@ func TestWhatNetworkManagerCanBe(t *testing.T) {
 		Addresses: []netip.Prefix{netip.MustParsePrefix("203.0.113.5/30")}, Gateway: netip.MustParseAddr("203.0.113.6")}
 	wireguard := netvm.Uplink{ID: "work", Type: "wireguard", Interface: "wg0", VPN: true,
 		Addresses: []netip.Prefix{netip.MustParsePrefix("10.8.0.2/32")}}
-	with := func(uplinks ...netvm.Uplink) (list []standin.Uplink) {
+	with := func(uplinks ...netvm.Uplink) (list []fakebus.Uplink) {
 		for _, u := range uplinks {
-			list = append(list, standin.Uplink{Uplink: u})
+			list = append(list, fakebus.Uplink{Uplink: u})
 		}
 		return list
 	}
 
 	startBus(t)
-	n, err := standin.NewNetworkManager(busAddress())
+	n, err := fakebus.NewNetworkManager(busAddress())
 	f := faked(t, n.Service, err)
 	f.own()
 	w := watch(t)
 	w.next("the first")
 	for _, step := range []struct {
 		name string
-		says standin.Situation
+		says fakebus.Situation
 		want netvm.View // State, PortalURL and Uplinks
 	}{
-		{"Wi-Fi comes up", standin.Situation{State: netvm.Connecting}, netvm.View{State: netvm.Connecting}},
-		{"Wi-Fi is up", standin.Situation{Uplinks: with(wifi)}, netvm.View{State: netvm.Online, Uplinks: []netvm.Uplink{wifi}}},
-		{"it grows weak", standin.Situation{Uplinks: with(weak)}, netvm.View{State: netvm.Online, Uplinks: []netvm.Uplink{weak}}},
-		{"another access point takes over", standin.Situation{Uplinks: with(roamed)},
+		{"Wi-Fi comes up", fakebus.Situation{State: netvm.Connecting}, netvm.View{State: netvm.Connecting}},
+		{"Wi-Fi is up", fakebus.Situation{Uplinks: with(wifi)}, netvm.View{State: netvm.Online, Uplinks: []netvm.Uplink{wifi}}},
+		{"it grows weak", fakebus.Situation{Uplinks: with(weak)}, netvm.View{State: netvm.Online, Uplinks: []netvm.Uplink{weak}}},
+		{"another access point takes over", fakebus.Situation{Uplinks: with(roamed)},
 			netvm.View{State: netvm.Online, Uplinks: []netvm.Uplink{cleaned}}},
-		{"back to the first", standin.Situation{Uplinks: with(wifi)}, netvm.View{State: netvm.Online, Uplinks: []netvm.Uplink{wifi}}},
-		{"a portal is in the way", standin.Situation{State: netvm.Portal, CheckURI: "http://example.org/", Uplinks: with(wifi)},
+		{"back to the first", fakebus.Situation{Uplinks: with(wifi)}, netvm.View{State: netvm.Online, Uplinks: []netvm.Uplink{wifi}}},
+		{"a portal is in the way", fakebus.Situation{State: netvm.Portal, CheckURI: "http://example.org/", Uplinks: with(wifi)},
 			netvm.View{State: netvm.Portal, PortalURL: "http://example.org/", Uplinks: []netvm.Uplink{wifi}}},
-		{"there is no Internet", standin.Situation{State: netvm.Limited, CheckURI: "http://example.org/", Uplinks: with(wifi)},
+		{"there is no Internet", fakebus.Situation{State: netvm.Limited, CheckURI: "http://example.org/", Uplinks: with(wifi)},
 			netvm.View{State: netvm.Limited, Uplinks: []netvm.Uplink{wifi}}},
-		{"the modem comes beside it", standin.Situation{Uplinks: with(mobile, wifi)},
+		{"the modem comes beside it", fakebus.Situation{Uplinks: with(mobile, wifi)},
 			netvm.View{State: netvm.Online, Uplinks: []netvm.Uplink{mobile, wifi}}},
-		{"a VPN over the modem", standin.Situation{Uplinks: with(wireguard, mobile)},
+		{"a VPN over the modem", fakebus.Situation{Uplinks: with(wireguard, mobile)},
 			netvm.View{State: netvm.Online, Uplinks: []netvm.Uplink{wireguard, mobile}}},
-		{"all is gone", standin.Situation{}, netvm.View{State: netvm.Offline}},
+		{"all is gone", fakebus.Situation{}, netvm.View{State: netvm.Offline}},
 	} {
 		t.Run(step.name, func(t *testing.T) {
 			w.t = t

@@ -14,11 +14,14 @@ import (
 var installed = map[string]string{
 	"etc/netvmd/netvmd.toml":                                       "text",
 	"etc/xen/scripts/vif-route-netvm":                              "link to /usr/lib/netvmd/vif-route-netvm",
+	"etc/xdg/autostart/netvm-tray-plain.desktop":                   "text",
+	"etc/xdg/autostart/netvm-tray.desktop":                         "text",
 	"usr/bin/netvmctl":                                             "program",
 	"usr/bin/netvmd":                                               "program",
 	"usr/lib/netvmd/vif-route-netvm":                               "program",
 	"usr/lib/systemd/system/netvmd-firewall.service":               "text",
 	"usr/lib/systemd/system/netvmd.service":                        "text",
+	"usr/share/applications/netvm-tray.desktop":                    "text",
 	"usr/share/bash-completion/completions/netvmctl":               "text",
 	"usr/lib/NetworkManager/conf.d/30-netvm-vifs.conf":             "text",
 	"usr/share/dbus-1/interfaces/org.qubes_os.NetVM1.xml":          "text",
@@ -81,6 +84,7 @@ func TestMakeInstall(t *testing.T) {
 	}{
 		{"every file is where it belongs, and nothing else is there", root.holdsWhatBelongs},
 		{"units and pages name what is installed", root.namesWhatIsThere},
+		{"the desktop's entries are valid", root.entriesAreValid},
 		{"every program says its version", root.saysItsVersion},
 		{"the shells' completions ask netvmctl", root.completes},
 		{"every page is read without a warning and has its sections", root.pagesAreWhole},
@@ -97,6 +101,9 @@ func (r root) holdsWhatBelongs() {
 	want := make(map[string]string)
 	for name, kind := range installed {
 		want[name] = kind
+	}
+	for _, name := range pictures() {
+		want[name] = "text"
 	}
 	err := filepath.WalkDir(r.dir, func(path string, d os.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
@@ -163,6 +170,16 @@ func (r root) readText(name string) string {
 		return ""
 	}
 	return r.read(name)
+}
+
+func (r root) entriesAreValid() {
+	for name := range installed {
+		if strings.HasSuffix(name, ".desktop") {
+			if said := r.output("desktop-file-validate", r.path(name)); said != "" {
+				r.Errorf("%s: %s", name, said)
+			}
+		}
+	}
 }
 
 func (r root) saysItsVersion() {

@@ -36,9 +36,9 @@ type Options struct {
 	// Bare leaves out all daemons, the office and the VPN: the netvm has a fixed address at home, and its AppVMs are
 	// there, not attached yet. Such a lab is up in a tenth of a second.
 	Bare bool
-	// StandIn has NetworkManager played by NetVM.StandIn instead of the real one, for Wi-Fi and modems, which no machine
+	// FakeNetworkManager has NetworkManager played by NetVM.FakeNM instead of the real one, for Wi-Fi and modems, which no machine
 	// has in a namespace. The netvm then has fixed addresses at home.
-	StandIn bool
+	FakeNetworkManager bool
 }
 
 // Virtual DNS addresses. The IPv4 ones are those of Qubes; IPv6 has no fixed ones yet, so these are free
@@ -139,8 +139,8 @@ func (l *Lab) furnish(ctx context.Context, o Options) error {
 	if err := l.NetVM.StartBus(ctx); err != nil {
 		return err
 	}
-	if o.StandIn {
-		return errors.Join(l.NetVM.settleAt(l.Home), l.NetVM.StartStandIn(ctx))
+	if o.FakeNetworkManager {
+		return errors.Join(l.NetVM.settleAt(l.Home), l.NetVM.StartFakeNetworkManager(ctx))
 	}
 	return l.NetVM.StartNetworkManager(ctx)
 }
@@ -176,8 +176,8 @@ func (l *Lab) Close() error {
 		if l.NetVM.XenStore != nil {
 			errs = append(errs, l.NetVM.XenStore.Close(), l.NetVM.StopQubesDB())
 		}
-		if l.NetVM.StandIn != nil {
-			_ = l.NetVM.StandIn.Close() // it may have left the bus before
+		if l.NetVM.FakeNM != nil {
+			_ = l.NetVM.FakeNM.Close() // it may have left the bus before
 		}
 		errs = append(errs, l.NetVM.nm.Stop(ctx, syscall.SIGKILL), l.NetVM.StopPolkit(ctx), l.NetVM.bus.Stop(ctx, syscall.SIGKILL))
 	}

@@ -13,7 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"netvmd/internal/lab/standin"
+	"netvmd/internal/lab/fakebus"
 	"netvmd/packaging"
 )
 
@@ -34,8 +34,8 @@ type NetVM struct {
 	XenStore *XenStore
 	QubesDB  *QubesDB
 
-	// StandIn plays NetworkManager; nil while it does not.
-	StandIn *standin.NetworkManager
+	// FakeNM plays NetworkManager; nil while it does not.
+	FakeNM *fakebus.NetworkManager
 
 	bus, nm, netvmd, resolved, polkit *Process
 
@@ -212,12 +212,12 @@ func (v *NetVM) KillNetworkManager(ctx context.Context) error {
 	return v.nm.Stop(ctx, syscall.SIGKILL)
 }
 
-// StartStandIn has NetworkManager played, offline at first. To kill it, Close it; then it may be started again.
-func (v *NetVM) StartStandIn(ctx context.Context) (err error) {
-	if v.StandIn, err = standin.NewNetworkManager(busAddress); err != nil {
+// StartFakeNetworkManager has NetworkManager played, offline at first. To kill it, Close it; then it may be started again.
+func (v *NetVM) StartFakeNetworkManager(ctx context.Context) (err error) {
+	if v.FakeNM, err = fakebus.NewNetworkManager(busAddress); err != nil {
 		return err
 	}
-	return v.StandIn.Own(ctx)
+	return v.FakeNM.Own(ctx)
 }
 
 // Backend is what writes the kernel's rules in this lab.

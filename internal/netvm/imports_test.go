@@ -27,15 +27,18 @@ var mayImport = map[string][]string{
 	"netvmd/internal/store/xenstore": {"internal/store/dialog"},
 	"netvmd/nmhook":                  {"internal/filewatch", "internal/netvm", "internal/systembus"},
 	"netvmd/dbus":                    {"internal/netvm", "internal/systembus"},
-	"netvmd/tray":                    {"internal/netvm", "dbus", "tray/view"},
-	"netvmd/tray/view":               {"internal/netvm"},
+	"netvmd/tray/view":               {"internal/netvm", "internal/words"},
+	"netvmd/tray/view/examples":      {"internal/netvm", "tray/view"},
+	"netvmd/tray":                    {"internal/netvm", "dbus", "tray/icons", "tray/view"},
+	"netvmd/tray/icons":              {"tray/view"},
 	"netvmd/packaging":               nil,
 	"netvmd/packaging/man":           nil,
 	// What people and programs read of a status.
-	"netvmd/internal/report": {"internal/doctor", "internal/netvm"},
-	"netvmd/internal/lab":    {"internal/netvm", "dbus", "internal/lab/standin", "packaging"},
+	"netvmd/internal/words":  {"internal/netvm"},
+	"netvmd/internal/report": {"internal/doctor", "internal/netvm", "internal/words"},
+	"netvmd/internal/lab":    {"internal/netvm", "dbus", "internal/lab/fakebus", "packaging"},
 	// Services of the bus for the tests of nmhook too, which the lab is too big for.
-	"netvmd/internal/lab/standin": {"internal/netvm"},
+	"netvmd/internal/lab/fakebus": {"internal/netvm"},
 	"netvmd/cmd/netvm-lab":        {"internal/netvm", "internal/lab"},
 	// What more than one program is made of.
 	"netvmd/internal/parts": {"internal/netvm", "internal/config", "internal/firewall", "internal/store", "internal/vif"},
@@ -43,7 +46,7 @@ var mayImport = map[string][]string{
 		"internal/systembus", "internal/vif"},
 	"netvmd/cmd/vif-route-netvm": {"internal/config", "internal/parts", "internal/store/xenstore", "internal/vif"},
 	"netvmd/cmd/netvmctl": {"dbus", "internal/netvm", "internal/config", "internal/firewall", "internal/parts",
-		"internal/doctor", "internal/report", "internal/vif"},
+		"internal/doctor", "internal/report", "internal/vif", "internal/words"},
 	"netvmd/cmd/netvmd": {"dbus", "nmhook", "internal/config", "internal/engine", "internal/firewall", "internal/hooks",
 		"internal/netvm", "internal/override", "internal/parts", "internal/store", "internal/vif"},
 }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"netvmd/internal/netvm"
+	"netvmd/internal/words"
 )
 
 // DNS is everything about AppVM DNS: where it goes, to which of which servers, why, and whose wish that is.
@@ -60,7 +61,7 @@ func overrides(s netvm.Status, now time.Time) []line {
 		if i == 0 {
 			state = "in force"
 		}
-		out = append(out, say("%s: %s, %s", state, list(o.Servers), describeOverride(o, now)))
+		out = append(out, say("%s: %s, %s", state, words.List(o.Servers), describeOverride(o, now)))
 	}
 	return out
 }
@@ -71,5 +72,5 @@ func describeOverride(o netvm.Override, now time.Time) string {
 	if o.Persistent {
 		ends = "persistent"
 	}
-	return fmt.Sprintf("set by %s, since %s, %s", o.By, moment(o.Since, now), ends)
+	return fmt.Sprintf("set by %s, since %s, %s", o.By, words.Moment(o.Since, now), ends)
 }

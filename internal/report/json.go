@@ -10,6 +10,7 @@ import (
 	"unicode/utf16"
 
 	"netvmd/internal/netvm"
+	"netvmd/internal/words"
 )
 
 // WriteJSON writes a value as JSON, indented for people or on one line. Characters that a terminal would obey are written as
@@ -33,7 +34,7 @@ func escaped(text []byte) []byte {
 	var out []byte
 	for _, r := range string(text) {
 		switch {
-		case r == '\n' || !obeyed(r):
+		case r == '\n' || !words.Obeyed(r):
 			out = append(out, string(r)...)
 		case r > 0xffff:
 			high, low := utf16.EncodeRune(r)
@@ -149,7 +150,7 @@ type OutcomeJSON struct {
 // JSONOfTargets is the list dns_targets.
 func JSONOfTargets(targets []netvm.Target) []TargetJSON {
 	return each(targets, func(t netvm.Target) TargetJSON {
-		return TargetJSON{t.Virtual.String(), address(t.Resolver.Addr, "")}
+		return TargetJSON{t.Virtual.String(), words.Address(t.Resolver.Addr, "")}
 	})
 }
 
@@ -158,8 +159,8 @@ func JSONOfVifs(vifs []netvm.Vif) []VifJSON {
 	return each(vifs, func(v netvm.Vif) VifJSON {
 		return VifJSON{
 			Name: v.Name, DomID: v.DomID, Addresses: each(v.Addresses, netip.Addr.String),
-			Visible: address(v.Visible, ""), VisibleGateway: address(v.VisibleGateway, ""), MAC: v.MAC,
-			Gateway: address(v.Gateway, ""), Gateway6: address(v.Gateway6, ""), Metric: v.Metric, State: v.State, Since: micros(v.Since),
+			Visible: words.Address(v.Visible, ""), VisibleGateway: words.Address(v.VisibleGateway, ""), MAC: v.MAC,
+			Gateway: words.Address(v.Gateway, ""), Gateway6: words.Address(v.Gateway6, ""), Metric: v.Metric, State: v.State, Since: micros(v.Since),
 		}
 	})
 }
@@ -167,7 +168,7 @@ func JSONOfVifs(vifs []netvm.Vif) []VifJSON {
 func uplinkJSON(u netvm.Uplink) UplinkJSON {
 	return UplinkJSON{
 		ID: u.ID, Type: u.Type, Interface: u.Interface, SSID: u.SSID, Strength: u.Strength,
-		Addresses: each(u.Addresses, netip.Prefix.String), Gateway: address(u.Gateway, ""), VPN: u.VPN, Metered: u.Metered,
+		Addresses: each(u.Addresses, netip.Prefix.String), Gateway: words.Address(u.Gateway, ""), VPN: u.VPN, Metered: u.Metered,
 	}
 }
 

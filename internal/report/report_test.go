@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"netvmd/internal/netvm"
+	"netvmd/internal/words"
 )
 
 var update = flag.Bool("update", false, "write what is printed into the golden files")
@@ -209,8 +210,8 @@ func TestStatusOfAUsualNetvmFitsATerminal(t *testing.T) {
 			t.Errorf("%s: %d lines", name, len(lines))
 		}
 		for _, l := range lines {
-			if width(l) > 80 {
-				t.Errorf("%s: %d columns: %s", name, width(l), l)
+			if words.Width(l) > 80 {
+				t.Errorf("%s: %d columns: %s", name, words.Width(l), l)
 			}
 		}
 	}

@@ -1,7 +1,7 @@
-// Package standin plays services of the system bus, for what the real ones cannot be made to do on any machine: a
+// Package fakebus plays services of the system bus, for what the real ones cannot be made to do on any machine: a
 // NetworkManager with Wi-Fi and modems, a systemd-resolved that answers nonsense. A stand-in is an owner of the name on a
 // real bus, and whoever follows the service follows the stand-in.
-package standin
+package fakebus
 
 import (
 	"context"

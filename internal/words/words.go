@@ -1,4 +1,6 @@
-package report
+// Package words puts values of a netvm into words that more than one program shows: netvmctl in a terminal, the tray in a
+// menu. It is pure. Names from outside are quoted; whoever shows a text makes it harmless first.
+package words
 
 import (
 	"cmp"
@@ -10,11 +12,8 @@ import (
 	"netvmd/internal/netvm"
 )
 
-// arrow leads from an address to where it is translated.
-const arrow = " → "
-
-// refused is what becomes of queries to an address without a resolver.
-const refused = "refused at once"
+// Arrow leads from an address to where it is translated.
+const Arrow = " → "
 
 // technologies are the words for NetworkManager's connection types (nm-settings, connection.type).
 var technologies = map[string]string{
@@ -22,7 +21,8 @@ var technologies = map[string]string{
 	"pppoe": "DSL", "vpn": "VPN", "wireguard": "WireGuard", "tun": "tunnel",
 }
 
-func technology(u netvm.Uplink) string {
+// Technology is the word for what an uplink is made of.
+func Technology(u netvm.Uplink) string {
 	word := cmp.Or(technologies[u.Type], u.Type, "uplink")
 	if u.VPN && u.Type != "vpn" {
 		word += " VPN"
@@ -30,13 +30,13 @@ func technology(u netvm.Uplink) string {
 	return word
 }
 
-// through names an uplink as people do: a Wi-Fi by its network, everything else by NetworkManager's connection.
-func through(u netvm.Uplink) string {
-	return technology(u) + " " + quoted(cmp.Or(u.SSID, u.ID, u.Interface))
+// Through names an uplink as people do: a Wi-Fi by its network, everything else by NetworkManager's connection.
+func Through(u netvm.Uplink) string {
+	return Technology(u) + " " + Quoted(cmp.Or(u.SSID, u.ID, u.Interface))
 }
 
-// wayOut names the primary uplink and, beside it, a VPN or what the VPN runs over.
-func wayOut(uplinks []netvm.Uplink) string {
+// WayOut names the primary uplink and, beside it, a VPN or what the VPN runs over.
+func WayOut(uplinks []netvm.Uplink) string {
 	if len(uplinks) == 0 {
 		return ""
 	}
@@ -44,32 +44,16 @@ func wayOut(uplinks []netvm.Uplink) string {
 	for _, u := range uplinks[1:] {
 		switch {
 		case first.VPN && !u.VPN:
-			return through(first) + " over " + through(u)
+			return Through(first) + " over " + Through(u)
 		case !first.VPN && u.VPN:
-			return through(first) + " and " + through(u)
+			return Through(first) + " and " + Through(u)
 		}
 	}
-	return through(first)
+	return Through(first)
 }
 
-// led says where queries to an address go.
-func led(t netvm.Target) string {
-	if !t.Served() {
-		return refused
-	}
-	return t.Resolver.Addr.String()
-}
-
-// sources are the words for DnsSource.
-var sources = map[string]string{
-	"override": "an override", "config": "dns.servers in the configuration", "resolved": "systemd-resolved",
-	"resolv.conf": "resolv.conf", "networkmanager": "NetworkManager",
-}
-
-func source(s string) string { return cmp.Or(sources[s], s, "nowhere") }
-
-// list joins addresses.
-func list[T fmt.Stringer](items []T) string {
+// List joins addresses.
+func List[T fmt.Stringer](items []T) string {
 	words := make([]string, len(items))
 	for i, item := range items {
 		words[i] = item.String()
@@ -77,24 +61,24 @@ func list[T fmt.Stringer](items []T) string {
 	return strings.Join(words, ", ")
 }
 
-// address is an address, or what stands for none.
-func address(a netip.Addr, none string) string {
+// Address is an address, or what stands for none.
+func Address(a netip.Addr, none string) string {
 	if !a.IsValid() {
 		return none
 	}
 	return a.String()
 }
 
-// count says how many there are of something that takes an s.
-func count[N int | uint64](n N, what string) string {
+// Count says how many there are of something that takes an s.
+func Count[N int | uint64](n N, what string) string {
 	if n == 1 {
 		return "1 " + what
 	}
 	return fmt.Sprintf("%d %ss", n, what)
 }
 
-// stamp says when something was: the time of today, or the day.
-func stamp(t, now time.Time) string {
+// Stamp says when something was: the time of today, or the day.
+func Stamp(t, now time.Time) string {
 	if t.IsZero() {
 		return "unknown"
 	}
@@ -105,13 +89,13 @@ func stamp(t, now time.Time) string {
 	return t.Format("2006-01-02 15:04")
 }
 
-// moment is stamp and, within a day, how long ago that was.
-func moment(t, now time.Time) string {
+// Moment is stamp and, within a day, how long ago that was.
+func Moment(t, now time.Time) string {
 	ago := now.Sub(t)
 	if t.IsZero() || ago < 0 || ago >= 24*time.Hour {
-		return stamp(t, now)
+		return Stamp(t, now)
 	}
-	return fmt.Sprintf("%s (%s ago)", stamp(t, now), roughly(ago))
+	return fmt.Sprintf("%s (%s ago)", Stamp(t, now), roughly(ago))
 }
 
 func roughly(d time.Duration) string {
@@ -125,8 +109,8 @@ func roughly(d time.Duration) string {
 	}
 }
 
-// took says how long something took, to two digits or so.
-func took(d time.Duration) string {
+// Took says how long something took, to two digits or so.
+func Took(d time.Duration) string {
 	ms := float64(d) / float64(time.Millisecond)
 	switch {
 	case ms < 10:
@@ -138,8 +122,8 @@ func took(d time.Duration) string {
 	}
 }
 
-// size says a number of bytes.
-func size(n uint64) string {
+// Size says a number of bytes.
+func Size(n uint64) string {
 	if n < 1024 {
 		return fmt.Sprintf("%d B", n)
 	}

@@ -1,0 +1,70 @@
+// Package icons holds the tray's pictures: PNGs that `make icons` renders from the drawings in packaging/icons.
+package icons
+
+import (
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+
+	"netvmd/tray/view"
+)
+
+// App is the icon of the program itself, which its desktop file and its notifications name.
+const App view.Icon = "netvm-tray"
+
+// Sizes are the widths, and heights, of the pictures in pixels, ascending: those of the hicolor theme that panels ask
+// for. The Makefile's ICON_SIZES are the same.
+var Sizes = []int{16, 22, 24, 32, 48, 64}
+
+// made is what was rendered before the package was compiled, be it nothing.
+//
+//go:embed all:png
+var made embed.FS
+
+type key struct {
+	icon view.Icon
+	size int
+}
+
+var pictures, missing = load(made)
+
+// load reads every picture once, as a reader of an embed.FS gets a copy each time.
+func load(files fs.FS) (map[key][]byte, error) {
+	loaded := make(map[key][]byte)
+	var missing []error
+	for _, icon := range append([]view.Icon{App}, view.Icons...) {
+		for _, size := range Sizes {
+			png, err := fs.ReadFile(files, path.Join("png", fmt.Sprint(size), string(icon)+".png"))
+			if err == nil && len(png) == 0 {
+				err = fmt.Errorf("%s at %d pixels is empty", icon, size)
+			}
+			if err != nil {
+				missing = append(missing, err)
+				continue
+			}
+			loaded[key{icon, size}] = png
+		}
+	}
+	return loaded, errors.Join(missing...)
+}
+
+// Check says which pictures are missing, as they are when the program was compiled without `make icons` before it.
+func Check() error {
+	if missing != nil {
+		return fmt.Errorf("pictures of the tray are missing, run `make icons` and compile again: %w", missing)
+	}
+	return nil
+}
+
+// PNG is the icon's smallest picture of at least size pixels, or else its largest. It is the same slice each time, which
+// nobody may change: toolkits keep pointers into it. An icon that is not known, or not made (see Check), gives nil.
+func PNG(icon view.Icon, size int) []byte {
+	for _, s := range Sizes {
+		if s >= size {
+			return pictures[key{icon, s}]
+		}
+	}
+	return pictures[key{icon, Sizes[len(Sizes)-1]}]
+}
