@@ -92,7 +92,7 @@ func (v *NetVM) writeFiles() error {
 	files := map[string]string{
 		Root + "/bus.conf":                  busConfig,
 		busPolicy:                           packaging.BusPolicy,
-		nmDir + "/NetworkManager.conf":      nmConfig,
+		nmDir + "/NetworkManager.conf":      v.nmConfig(),
 		nmDir + "/conf.d/.keep":             "",
 		nmDir + "/system-conf.d/.keep":      "",
 		nmDir + "/home.nmconnection":        dhcpConnection(homeSite),
