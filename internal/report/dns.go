@@ -1,7 +1,6 @@
 package report
 
 import (
-	"fmt"
 	"time"
 
 	"netvmd/internal/netvm"
@@ -61,16 +60,7 @@ func overrides(s netvm.Status, now time.Time) []line {
 		if i == 0 {
 			state = "in force"
 		}
-		out = append(out, say("%s: %s, %s", state, words.List(o.Servers), describeOverride(o, now)))
+		out = append(out, say("%s: %s, %s", state, words.List(o.Servers), words.Holding(o, words.Moment(o.Since, now))))
 	}
 	return out
-}
-
-// describeOverride says whose an override is, since when, and for how long.
-func describeOverride(o netvm.Override, now time.Time) string {
-	ends := "until its caller ends"
-	if o.Persistent {
-		ends = "persistent"
-	}
-	return fmt.Sprintf("set by %s, since %s, %s", o.By, words.Moment(o.Since, now), ends)
 }

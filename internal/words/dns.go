@@ -2,6 +2,7 @@ package words
 
 import (
 	"cmp"
+	"fmt"
 	"strings"
 
 	"netvmd/internal/netvm"
@@ -58,3 +59,12 @@ var sources = map[string]string{
 
 // Source names where resolvers come from.
 func Source(s string) string { return cmp.Or(sources[s], s, "nowhere") }
+
+// Holding says whose an override is, since when (a Stamp or Moment), and for how long.
+func Holding(o netvm.Override, since string) string {
+	ends := "until its caller ends"
+	if o.Persistent {
+		ends = "persistent"
+	}
+	return fmt.Sprintf("set by %s, since %s, %s", o.By, since, ends)
+}

@@ -24,11 +24,14 @@ var technologies = map[string]string{
 // Technology is the word for what an uplink is made of.
 func Technology(u netvm.Uplink) string {
 	word := cmp.Or(technologies[u.Type], u.Type, "uplink")
-	if u.VPN && u.Type != "vpn" {
+	if IsVPN(u) && u.Type != "vpn" {
 		word += " VPN"
 	}
 	return word
 }
+
+// IsVPN tells whether an uplink is a VPN. NetworkManager says so of its plugins' alone, and not of WireGuard.
+func IsVPN(u netvm.Uplink) bool { return u.VPN || u.Type == "wireguard" }
 
 // Through names an uplink as people do: a Wi-Fi by its network, everything else by NetworkManager's connection.
 func Through(u netvm.Uplink) string {
@@ -43,9 +46,9 @@ func WayOut(uplinks []netvm.Uplink) string {
 	first := uplinks[0]
 	for _, u := range uplinks[1:] {
 		switch {
-		case first.VPN && !u.VPN:
+		case IsVPN(first) && !IsVPN(u):
 			return Through(first) + " over " + Through(u)
-		case !first.VPN && u.VPN:
+		case !IsVPN(first) && IsVPN(u):
 			return Through(first) + " and " + Through(u)
 		}
 	}
