@@ -30,6 +30,7 @@ var mayImport = map[string][]string{
 	"netvmd/tray/view":               {"internal/netvm", "internal/words"},
 	"netvmd/tray/view/examples":      {"internal/netvm", "tray/view"},
 	"netvmd/tray":                    {"internal/netvm", "dbus", "tray/icons", "tray/view"},
+	"netvmd/cmd/netvm-tray":          {"tray"},
 	"netvmd/tray/icons":              {"tray/view"},
 	"netvmd/packaging":               nil,
 	"netvmd/packaging/man":           nil,
