@@ -74,7 +74,7 @@ func (p person) showTray(ctx context.Context, l *lab.Lab, program string) (*lab.
 	case err == nil:
 		return shown, "The netvm's icon is in your panel.", nil
 	case waiting.Err() == nil:
-		return nil, "", fmt.Errorf("tray: %w; it said: %s", err, strings.Join(shown.Log(), ""))
+		return nil, "", fmt.Errorf("tray: %s has ended: %s", program, strings.TrimSpace(strings.Join(shown.Log(), "")))
 	}
 	return shown, "No panel has taken the netvm's icon yet: its log is " + lab.Root + "/log/netvm-tray.log.", nil
 }
