@@ -1,6 +1,9 @@
 package view_test
 
 import (
+	"fmt"
+	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -125,6 +128,82 @@ func TestTheSameIsShownOfTheSame(t *testing.T) {
 	for _, e := range examples.All() {
 		if a, b := text(view.Of(e.Known)), text(view.Of(e.Known)); a != b {
 			t.Errorf("%s: first %s, then %s", e.Name, a, b)
+		}
+	}
+}
+
+// below are the texts of the rows under a place at the top level, by the words with which that begins.
+func below(t *testing.T, k view.Known, heading string) []string {
+	t.Helper()
+	for _, r := range view.Of(k).Menu {
+		if strings.HasPrefix(r.Text, heading) {
+			var out []string
+			for _, row := range r.Rows {
+				out = append(out, row.Text)
+			}
+			return out
+		}
+	}
+	t.Fatalf("there is no %q", heading)
+	return nil
+}
+
+func TestLongListsSayHowMuchTheyLeaveOut(t *testing.T) {
+	k := known(t, "ethernet")
+	s := &k.Status
+	s.Problems, s.DNSOverrides, s.DNSDropped = make([]string, 100), make([]netvm.Override, 100), make([]netvm.Dropped, 100)
+	s.DNSServers, s.DNSTargets = make([]netvm.Resolver, 100), make([]netvm.Target, 100)
+	s.Uplinks[0].Addresses, s.Vifs[0].Addresses = make([]netip.Prefix, 100), make([]netip.Addr, 100)
+	for heading, want := range map[string][]string{
+		"100 problems": {"and 88 more"}, "Ethernet": {"and 92 more"}, "AppVM DNS": {"and 92 more", "and 92 more", "and 96 more"},
+		"96 more": {"and 76 more"}, "vif4.0": {"and 92 more", "and 92 more"},
+	} {
+		var got []string
+		for _, text := range below(t, k, heading) {
+			if strings.HasPrefix(text, "and ") {
+				got = append(got, text)
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: %q, want %q", heading, got, want)
+		}
+	}
+}
+
+func TestVifsAreShownByHowManyThereAre(t *testing.T) {
+	for n, want := range map[int]string{
+		8: "vif1.0", 9: "9 vifs › vif1.0, domain 1, metric 7", 20: "20 vifs › vif1.0, domain 1, metric 7",
+		21: "21 vifs › vif1.0 to vif20.0", 400: "400 vifs › vif1.0 to vif20.0", 401: "401 vifs › vif1.0 to vif21.0",
+	} {
+		k := known(t, "no-vifs")
+		for id := 1; id <= n; id++ {
+			k.Status.Vifs = append(k.Status.Vifs, netvm.Vif{Name: fmt.Sprintf("vif%d.0", id), DomID: id, Metric: 7, State: netvm.VifUp})
+		}
+		before, after, _ := strings.Cut(want, " › ")
+		if rows := below(t, k, before); after != "" && rows[0] != after {
+			t.Errorf("%d vifs: %q, want %q", n, rows[0], after)
+		}
+	}
+}
+
+func TestRoutesAreThoseThatTheKernelHas(t *testing.T) {
+	k := known(t, "ethernet")
+	none, half, all := netip.IPv4Unspecified(), netip.MustParseAddr("255.255.0.0"), netip.MustParseAddr("255.255.255.255")
+	first, second := k.Status.Vifs[0].Addresses[0], k.Status.Vifs[1].Addresses[0]
+	k.Routes = []netvm.Route{
+		{Destination: none, Genmask: none, Metric: 600, Interface: "enp0s2"},
+		{Destination: none, Genmask: none, Metric: 100, Interface: "enp0s2"},
+		{Destination: none, Genmask: none, Metric: 200, Interface: "enp0s2"},
+		{Destination: none, Genmask: none, Metric: 1, Interface: "wg0"},
+		{Destination: netip.MustParseAddr("198.51.0.0"), Genmask: half, Metric: 2, Interface: "enp0s2"},
+		{Destination: first, Genmask: all, Metric: 5, Interface: "vif9.0"},
+		{Destination: second, Genmask: half, Metric: 6, Interface: "vif5.0"},
+	}
+	for heading, want := range map[string]string{
+		"Ethernet": "Default route, metric 100", "vif4.0": "Route to 10.137.0.11 on vif9.0, metric 5", "vif5.0": "No route to 10.137.0.12",
+	} {
+		if rows := below(t, k, heading); !slices.Contains(rows, want) {
+			t.Errorf("%s: no %q in %q", heading, want, rows)
 		}
 	}
 }
