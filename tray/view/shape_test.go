@@ -158,6 +158,7 @@ func FuzzSequence(f *testing.F) {
 	for seed := range int64(8) {
 		f.Add(seed, "Café \x1b[2J\u202e\nקפה")
 	}
+	f.Add(int64(8), "no UTF-8: \xff\xfe\xc3")
 	f.Fuzz(func(t *testing.T, seed int64, text string) {
 		var p shapes
 		var told view.Told
