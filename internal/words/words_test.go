@@ -71,7 +71,12 @@ func TestLongNamesAreCut(t *testing.T) {
 	if got := Quoted(strings.Repeat("é", 60)); got != `"`+strings.Repeat("é", 48)+`…"` {
 		t.Errorf("got %s", got)
 	}
-	if got := Clip("Café", 4); got != "Café" {
-		t.Errorf("got %s", got)
+	for _, c := range []struct{ in, want string }{
+		{"Café", "Café"}, {"Cafés", "Café…"}, {"喫茶", "喫茶"}, {"喫茶店", "喫茶…"}, {"a喫茶", "a喫…"},
+		{"e\u0301\u0301\u0301\u0301", "e\u0301\u0301\u0301…"}, {"", ""},
+	} {
+		if got := Clip(c.in, 4); got != c.want {
+			t.Errorf("%q became %q, want %q", c.in, got, c.want)
+		}
 	}
 }

@@ -10,8 +10,8 @@ import (
 
 // Bounds of what is shown, so that nothing from outside makes a menu that nobody can use.
 const (
-	longestRow  = 118 // in characters: some 850 pixels of a usual font, which fits every screen; and the mark of a cut
-	longestText = 480 // in characters: a sentence that is wrapped
+	longestRow  = 118 // in columns, without the mark of a cut: some 850 pixels of a usual font
+	longestText = 480 // likewise, of a sentence that is wrapped
 	wrapWidth   = 60  // in columns
 )
 
