@@ -11,6 +11,9 @@ export GOFLAGS := -buildvcs=false
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 LDFLAGS  := -s -w -X main.version=$(VERSION)
 PROGRAMS := netvmd netvmctl vif-route-netvm netvm-lab
+# The one program in cgo, and the libraries of which it needs the headers.
+TRAY      := netvm-tray
+TRAY_LIBS := gtk+-3.0 ayatana-appindicator3-0.1
 # Where everything is built.
 BIN      ?= bin
 PAGES    := $(notdir $(basename $(wildcard packaging/man/*.md)))
@@ -30,20 +33,26 @@ MD2MAN        := go run github.com/cpuguy83/go-md2man/v2@v2.0.7
 FUZZTIME ?= 10s
 IDLE     ?= 60s
 
-.PHONY: help demo test build man completions lint bench fuzz xen vuln install deps check unit icons
+.PHONY: help demo test build man completions lint bench fuzz xen vuln install deps check unit headers icons
 .DELETE_ON_ERROR:
 
 help: ## print this
-	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: deps build ## install what is needed, build, and watch AppVM DNS follow the uplink
 	$(BIN)/netvm-lab demo
 
 test: deps check ## install what is needed, then everything that CI checks
 
-build: icons ## all programs into bin/
+build: headers icons ## all programs into bin/
 	@mkdir -p $(BIN)
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/ $(addprefix ./cmd/,$(PROGRAMS))
+	CGO_ENABLED=1 go build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/$(TRAY)
+
+# One line instead of a page of the compiler's.
+headers:
+	@pkg-config --exists $(TRAY_LIBS) 2>/dev/null || \
+	  { echo 'netvm-tray needs pkg-config and the headers of $(TRAY_LIBS): `make deps`, as root, installs them' >&2; exit 1; }
 
 icons: $(foreach size,$(ICON_SIZES),$(ICONS:%=$(PNG)/$(size)/%.png)) ## the tray's pictures, from packaging/icons
 
@@ -72,7 +81,7 @@ completions: build
 	$(BIN)/netvmctl completion zsh >$(BIN)/completions/_netvmctl
 	$(BIN)/netvmctl completion fish >$(BIN)/completions/netvmctl.fish
 
-lint: icons ## gofmt, go vet, golangci-lint
+lint: headers icons ## gofmt, go vet, golangci-lint
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo 'run gofmt -w on these'; exit 1; }
 	go vet ./...
 	go vet -tags manual ./cmd/netvmctl
@@ -80,7 +89,7 @@ lint: icons ## gofmt, go vet, golangci-lint
 
 bench: build ## latencies, losses, idle cost and memory, as medians and ratios
 	$(BIN)/netvm-lab bench --idle $(IDLE)
-	go test -run '^$$' -bench . -benchmem ./internal/... ./nmhook ./dbus
+	go test -run '^$$' -bench . -benchmem ./internal/... ./nmhook ./dbus ./tray/...
 
 fuzz: ## every fuzz target for FUZZTIME (10s)
 	@for p in $$(go list ./...); do \
@@ -96,7 +105,7 @@ vuln: ## known vulnerabilities in what we import (asks the Go vulnerability data
 	$(GOVULNCHECK) ./...
 
 install: man completions icons ## into DESTDIR
-	install -D -m 0755 -t $(DESTDIR)/usr/bin $(BIN)/netvmd $(BIN)/netvmctl
+	install -D -m 0755 -t $(DESTDIR)/usr/bin $(BIN)/netvmd $(BIN)/netvmctl $(BIN)/netvm-tray
 	install -D -m 0755 -t $(DESTDIR)/usr/lib/netvmd $(BIN)/vif-route-netvm
 	mkdir -p $(DESTDIR)/etc/xen/scripts
 	ln -sf /usr/lib/netvmd/vif-route-netvm $(DESTDIR)/etc/xen/scripts/vif-route-netvm
@@ -106,6 +115,9 @@ install: man completions icons ## into DESTDIR
 	install -D -m 0644 dbus/org.qubes_os.NetVM1.xml $(DESTDIR)/usr/share/dbus-1/interfaces/org.qubes_os.NetVM1.xml
 	install -D -m 0644 -t $(DESTDIR)/usr/lib/NetworkManager/conf.d packaging/NetworkManager/30-netvm-vifs.conf
 	install -D -m 0644 -t $(DESTDIR)/usr/share/polkit-1/actions packaging/polkit/org.qubes_os.NetVM1.policy
+	install -D -m 0644 -t $(DESTDIR)/etc/xdg/autostart packaging/xdg/netvm-tray.desktop packaging/xdg/netvm-tray-plain.desktop
+	install -D -m 0644 packaging/xdg/netvm-tray-plain.desktop $(DESTDIR)/usr/share/applications/netvm-tray.desktop
+	sed -i '/^#/d; /^NotShowIn=/d' $(DESTDIR)/usr/share/applications/netvm-tray.desktop
 	install -D -m 0644 packaging/netvmd.toml $(DESTDIR)/etc/netvmd/netvmd.toml
 	@for size in $(ICON_SIZES); do \
 	  install -D -m 0644 -t $(HICOLOR)/$${size}x$$size/status $(STATUS:%=$(PNG)/$$size/%.png) && \
@@ -122,7 +134,7 @@ install: man completions icons ## into DESTDIR
 	install -D -m 0644 -t $(DESTDIR)/usr/share/doc/netvmd/examples packaging/examples/wg0.conf
 	install -D -m 0755 -t $(DESTDIR)/usr/share/doc/netvmd/examples packaging/examples/openvpn-dns
 
-deps: ## install the programs that the lab and the tests run (apt or dnf, as root)
+deps: ## install what the build, the lab and the tests need (apt or dnf, as root)
 	@packaging/deps.sh
 
 check: build lint unit
@@ -131,5 +143,5 @@ check: build lint unit
 	@if command -v apt-get >/dev/null; then $(MAKE) xen; else echo 'make xen needs Debian: left out'; fi
 
 # The tests run programs, the kernel and make, of whose changes Go's cache of results knows nothing: hence -count=1.
-unit: icons
+unit: headers icons
 	go test -race -count=1 -timeout 15m ./...

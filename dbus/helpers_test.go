@@ -316,7 +316,7 @@ func sampleTally() netvm.Tally {
 func sample() netvm.Status {
 	a := netip.MustParseAddr
 	return netvm.Status{
-		Version: "1.2.3", State: netvm.Online,
+		Version: "1.2.3", State: netvm.Online, NMRunning: true, PortalURL: "http://example.org/check",
 		Uplinks: []netvm.Uplink{{ID: "Café", Type: "802-11-wireless", Interface: "wlan0", SSID: "x\u202ey", Strength: 70,
 			Addresses: []netip.Prefix{netip.MustParsePrefix("192.0.2.7/24")}, Gateway: a("192.0.2.1"), Metered: true},
 			{ID: "tun", Type: "vpn", Interface: "tun0", VPN: true}},

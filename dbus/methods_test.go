@@ -111,6 +111,35 @@ func TestTheContractNamesThePropertiesThatAreThere(t *testing.T) {
 	}
 }
 
+// An earlier release has not all properties. What it does not say must not frighten.
+func TestANetvmdOfAnEarlierReleaseIsUnderstood(t *testing.T) {
+	values := encode(sample())
+	for name := range younger {
+		delete(values, name)
+	}
+	want := sample()
+	want.NMRunning, want.PortalURL = true, ""
+	got, err := decode(values)
+	if diff := cmp.Diff(want, got, sameAddr); err != nil || diff != "" {
+		t.Errorf("%v, (-want +got):\n%s", err, diff)
+	}
+	delete(values, "State")
+	if _, err := decode(values); err == nil || !strings.Contains(err.Error(), "State is missing") {
+		t.Errorf("without State: %v", err)
+	}
+}
+
+// Whoever has netvmd's name must not lead a browser to a file or a script.
+func TestAPortalsAddressThatIsNoneIsAnError(t *testing.T) {
+	for _, address := range []string{"file:///etc/passwd", "javascript:alert(1)", "http://a b/", "--help"} {
+		values := encode(sample())
+		values["PortalUrl"] = godbus.MakeVariant(address)
+		if _, err := decode(values); err == nil || !strings.Contains(err.Error(), "property PortalUrl: ") {
+			t.Errorf("%q: %v", address, err)
+		}
+	}
+}
+
 // errorOf is a call's D-Bus error; "" if it has none.
 func errorOf(err error) string {
 	var e godbus.Error

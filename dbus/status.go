@@ -2,6 +2,7 @@ package dbus
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 
 	"netvmd/internal/netvm"
@@ -10,11 +11,13 @@ import (
 // encode turns a status into the values of the properties.
 func encode(s netvm.Status) dict {
 	return variants(map[string]any{
-		"Version":   s.Version,
-		"State":     string(s.State),
-		"Uplinks":   each(s.Uplinks, encodeUplink),
-		"DnsSource": s.DNSSource,
-		"DnsReason": s.DNSReason,
+		"Version":               s.Version,
+		"State":                 string(s.State),
+		"NetworkManagerRunning": s.NMRunning,
+		"PortalUrl":             s.PortalURL,
+		"Uplinks":               each(s.Uplinks, encodeUplink),
+		"DnsSource":             s.DNSSource,
+		"DnsReason":             s.DNSReason,
 		"DnsServers": each(s.DNSServers, func(r netvm.Resolver) string {
 			return r.Addr.String()
 		}),
@@ -33,17 +36,23 @@ func encode(s netvm.Status) dict {
 	})
 }
 
+// younger are the properties that a netvmd of an earlier release lacks, and what stands for them: that NetworkManager does
+// not run must not be said of one that does.
+var younger = variants(map[string]any{"NetworkManagerRunning": true, "PortalUrl": ""})
+
 // decode checks what came over the bus: a value of another type, or an address that is none, is an error that
 // names the property.
 func decode(values dict) (netvm.Status, error) {
 	var s netvm.Status
-	var state string
+	var state, portal string
 	var servers []string
 	var targets, dropped []pair
 	var uplinks, vifs, overrides []dict
 	var changedAt, applyTime uint64
-	err := take(values, map[string]any{
-		"Version": &s.Version, "State": &state, "Uplinks": &uplinks, "DnsSource": &s.DNSSource, "DnsReason": &s.DNSReason,
+	all := maps.Clone(younger)
+	maps.Copy(all, values)
+	err := take(all, map[string]any{
+		"Version": &s.Version, "State": &state, "NetworkManagerRunning": &s.NMRunning, "PortalUrl": &portal, "Uplinks": &uplinks, "DnsSource": &s.DNSSource, "DnsReason": &s.DNSReason,
 		"DnsServers": &servers, "DnsDropped": &dropped, "DnsOverrides": &overrides, "DnsTargets": &targets,
 		"DnsChangedAt": &changedAt, "DnsApplyTime": &applyTime, "Backend": &s.Backend, "Vifs": &vifs, "Problems": &s.Problems,
 	})
@@ -55,6 +64,7 @@ func decode(values dict) (netvm.Status, error) {
 		name  string
 		parse func() error
 	}{
+		{"PortalUrl", func() (err error) { s.PortalURL, err = decodePortal(portal); return err }},
 		{"DnsServers", func() (err error) { s.DNSServers, err = parseEach(servers, decodeResolver); return err }},
 		{"DnsDropped", func() (err error) { s.DNSDropped, err = parseEach(dropped, decodeDropped); return err }},
 		{"DnsOverrides", func() (err error) { s.DNSOverrides, err = parseEach(overrides, decodeOverride); return err }},
@@ -69,6 +79,14 @@ func decode(values dict) (netvm.Status, error) {
 		}
 	}
 	return s, nil
+}
+
+// decodePortal checks what a browser may be sent to.
+func decodePortal(text string) (string, error) {
+	if text == "" {
+		return "", nil
+	}
+	return netvm.ParsePortalURL(text)
 }
 
 func decodeResolver(text string) (netvm.Resolver, error) {

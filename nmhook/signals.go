@@ -25,7 +25,7 @@ const (
 // uplinkProperties are those that a View is made of. The others change without any meaning to us: with every
 // scan, with every vif that comes (NetworkManager lists it in Devices), with every byte.
 var uplinkProperties = map[string][]string{
-	nmName:                        {"State", "Connectivity", "PrimaryConnection", "ActiveConnections", "Metered", "Startup"},
+	nmName:                        {"State", "Connectivity", "PrimaryConnection", "ActiveConnections", "Metered", "Startup", portalProperty},
 	nmName + ".Connection.Active": {"Id", "Type", "State", "Vpn", "Devices", "SpecificObject", "Ip4Config", "Ip6Config"},
 	nmName + ".Device":            {"IpInterface", "Interface", "Metered"},
 	nmName + ".IP4Config":         {"AddressData", "Gateway"},

@@ -57,14 +57,18 @@ func (s *session) readUplinks(ctx context.Context) (reading, error) {
 			return reading{}, err
 		}
 	}
+	portal, notes, err := s.portalURL(ctx, found.state)
+	if err != nil {
+		return reading{}, err
+	}
 	if err := s.followPoints(ctx, found.points); err != nil {
 		return reading{}, err
 	}
 	change := func(v *netvm.View) {
-		v.State, v.Uplinks = found.state, found.uplinks
+		v.State, v.PortalURL, v.Uplinks = found.state, portal, found.uplinks
 		s.running(v)
 	}
-	return reading{change: change, running: s.running, malformed: found.bad}, nil
+	return reading{change: change, running: s.running, malformed: found.bad, notes: notes}, nil
 }
 
 // metered reads a device's Metered, which the library does not offer.

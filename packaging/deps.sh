@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs what the lab and the tests run, with apt or dnf. A machine that has everything is left alone, and no
+# Installs what the build, the lab and the tests need, with apt or dnf. A machine that has everything is left alone, and no
 # service is started or enabled: the lab runs daemons of its own.
 set -eu
 
@@ -7,9 +7,17 @@ need() { command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ]; }
 
 missing=
 for program in NetworkManager nmcli dnsmasq dbus-daemon nft iptables-nft iptables-legacy ip route conntrack strace systemd-nspawn udevadm \
-	nsenter busctl gdbus man groff shellcheck gcc git make rsvg-convert; do
+	nsenter busctl gdbus man groff shellcheck gcc git make pkg-config desktop-file-validate \
+	rsvg-convert Xvfb trayer tint2 xdotool xprop xwininfo xclip montage tesseract fc-list; do
 	need "$program" || missing="$missing $program"
 done
+# What netvm-tray is linked with.
+for library in gtk+-3.0 ayatana-appindicator3-0.1; do
+	pkg-config --exists "$library" 2>/dev/null || missing="$missing $library"
+done
+# A font for the menu's pictures, and what reads them again.
+fc-list 2>/dev/null | grep -q DejaVuSans || missing="$missing DejaVu-fonts"
+tesseract --list-langs 2>/dev/null | grep -qx eng || missing="$missing tesseract-eng"
 /usr/bin/python3 -c 'import dbus' 2>/dev/null || missing="$missing python3-dbus"
 [ -x /usr/lib/polkit-1/polkitd ] || [ -x /usr/libexec/polkitd ] || missing="$missing polkitd"
 # The real systemd-resolved. Debian's package would take over /etc/resolv.conf, so there it is only unpacked.
@@ -45,7 +53,8 @@ if command -v apt-get >/dev/null 2>&1; then
 	fi
 	apt-get install -qy --no-install-recommends network-manager dnsmasq-base dbus nftables iptables iproute2 net-tools \
 		conntrack strace systemd systemd-container udev util-linux polkitd libglib2.0-bin python3-dbus man-db groff-base \
-		shellcheck gcc libc6-dev git make librsvg2-bin
+		shellcheck gcc libc6-dev git make pkg-config desktop-file-utils libgtk-3-dev libayatana-appindicator3-dev librsvg2-bin \
+		xvfb trayer tint2 xdotool x11-utils xclip imagemagick tesseract-ocr tesseract-ocr-eng fontconfig fonts-dejavu-core
 	if [ "$fresh_nm" = yes ] && command -v systemctl >/dev/null 2>&1; then
 		# This machine's network is not ours to manage at the next boot.
 		systemctl disable -q NetworkManager.service NetworkManager-wait-online.service NetworkManager-dispatcher.service
@@ -62,7 +71,9 @@ if command -v apt-get >/dev/null 2>&1; then
 elif command -v dnf >/dev/null 2>&1; then
 	dnf install -qy NetworkManager dnsmasq dbus-daemon nftables iptables-nft iptables-legacy iproute net-tools conntrack-tools strace \
 		systemd-resolved systemd-container systemd-udev util-linux polkit glib2 python3-dbus man-db groff-base ShellCheck \
-		gcc git make golang librsvg2-tools
+		gcc git make golang pkgconf-pkg-config desktop-file-utils gtk3-devel libayatana-appindicator-gtk3-devel librsvg2-tools \
+		xorg-x11-server-Xvfb trayer tint2 xdotool xprop xwininfo xclip ImageMagick tesseract tesseract-langpack-eng fontconfig \
+		dejavu-sans-fonts
 else
 	echo "neither apt-get nor dnf is here: install what has these programs:$missing" >&2
 	exit 1

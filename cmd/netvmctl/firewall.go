@@ -12,7 +12,7 @@ import (
 	"netvmd/internal/config"
 	"netvmd/internal/firewall"
 	"netvmd/internal/parts"
-	"netvmd/internal/report"
+	"netvmd/internal/words"
 )
 
 const (
@@ -115,7 +115,7 @@ func check(ctx context.Context, t *table) error {
 func (t *table) printLines(lines []string) error {
 	var b strings.Builder
 	for _, line := range lines {
-		fmt.Fprintf(&b, "%s: %s\n", t.Name(), report.Harmless(line))
+		fmt.Fprintf(&b, "%s: %s\n", t.Name(), words.Harmless(line))
 	}
 	return write(t.cmd, b.String())
 }

@@ -16,7 +16,7 @@ import (
 
 	"netvmd/dbus"
 	"netvmd/internal/config"
-	"netvmd/internal/report"
+	"netvmd/internal/words"
 )
 
 // version is set by the Makefile.
@@ -65,7 +65,7 @@ func run(args []string, out, complaints io.Writer) int {
 	}
 	code, text := explain(cmd, err)
 	if !errors.Is(err, errSaid) {
-		fmt.Fprintln(complaints, "netvmctl:", report.HarmlessLines(text))
+		fmt.Fprintln(complaints, "netvmctl:", words.HarmlessLines(text))
 	}
 	return code
 }

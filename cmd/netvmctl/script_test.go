@@ -5,9 +5,7 @@ import (
 	"context"
 	"errors"
 	"flag"
-	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"os"
 	"os/exec"
@@ -21,7 +19,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"netvmd/dbus"
+	"netvmd/internal/lab"
 )
 
 var update = flag.Bool("update", false, "write what is printed into the scripts' golden files")
@@ -62,8 +60,7 @@ func (t inTurn) Run(name string, script func(testscript.T)) {
 
 // scene is what a script has beside its files.
 type scene struct {
-	netvmd  *standIn
-	stop    func()
+	netvmd  *lab.StandIn
 	program *exec.Cmd
 	output  io.Closer
 	lines   chan string
@@ -74,24 +71,11 @@ type sceneKey struct{}
 
 func sceneOf(ts *testscript.TestScript) *scene { return ts.Value(sceneKey{}).(*scene) }
 
-const busConfig = `<busconfig><type>system</type><listen>%s</listen><auth>EXTERNAL</auth><policy context="default">
-<allow user="*"/><allow own="*"/><allow send_destination="*"/><allow receive_type="method_call"/><allow receive_type="method_return"/>
-<allow receive_type="error"/><allow receive_type="signal"/></policy></busconfig>`
-
 // startBus starts a real dbus-daemon.
 func startBus(ts *testscript.TestScript, _ bool, _ []string) {
-	config := ts.MkAbs("bus.conf")
-	ts.Check(os.WriteFile(config, []byte(fmt.Sprintf(busConfig, ts.Getenv("DBUS_SYSTEM_BUS_ADDRESS"))), 0o644))
-	cmd := exec.Command("dbus-daemon", "--config-file="+config, "--nofork", "--print-address=1")
-	out, err := cmd.StdoutPipe()
+	bus, err := lab.StartOpenBus(context.Background(), "bus of a script", ts.MkAbs("bus"))
 	ts.Check(err)
-	if err := cmd.Start(); err != nil {
-		ts.Fatalf("these tests need a real dbus-daemon (package dbus): %v", err)
-	}
-	ts.Defer(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
-	if _, err := out.Read(make([]byte, 1)); err != nil { // it prints its address once it listens
-		ts.Fatalf("dbus-daemon does not listen: %v", err)
-	}
+	ts.Defer(func() { ts.Check(bus.Stop(context.Background())) })
 }
 
 // startNetvmd starts the stand-in for netvmd with a status: netvmd NAME.
@@ -101,17 +85,19 @@ func startNetvmd(ts *testscript.TestScript, _ bool, args []string) {
 		ts.Fatalf("no status %q", args[0])
 	}
 	s := sceneOf(ts)
-	s.netvmd = &standIn{status: status}
-	address := ts.Getenv("DBUS_SYSTEM_BUS_ADDRESS")
-	s.stop = s.netvmd.serve(ts, address)
-	ts.Defer(func() { s.stop() })
+	ts.Check(os.Setenv("DBUS_SYSTEM_BUS_ADDRESS", ts.Getenv("DBUS_SYSTEM_BUS_ADDRESS")))
+	var err error
+	s.netvmd, err = lab.ServeStandIn(context.Background(), status)
+	ts.Check(err)
+	s.netvmd.Count(tally, nil)
+	ts.Defer(func() { ts.Check(s.netvmd.Stop()) })
 }
 
-func stopNetvmd(ts *testscript.TestScript, _ bool, _ []string) { sceneOf(ts).stop() }
+func stopNetvmd(ts *testscript.TestScript, _ bool, _ []string) { ts.Check(sceneOf(ts).netvmd.Stop()) }
 
 // becomes publishes another status: becomes NAME.
 func becomes(ts *testscript.TestScript, _ bool, args []string) {
-	sceneOf(ts).netvmd.publish(statuses[args[0]])
+	sceneOf(ts).netvmd.Publish(statuses[args[0]])
 }
 
 // exits runs a program and wants an exit code: exits CODE PROGRAM ARGUMENT...
@@ -207,28 +193,5 @@ func told(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(err)
 	if !regexp.MustCompile(args[0]).Match(message[:n]) {
 		ts.Fatalf("systemd was told %q", message[:n])
-	}
-}
-
-// serve runs the service until the returned function is called.
-func (s *standIn) serve(ts *testscript.TestScript, address string) (stop func()) {
-	ctx, cancel := context.WithCancel(context.Background())
-	s.service = dbus.NewService(s, slog.New(slog.NewTextHandler(io.Discard, nil)))
-	s.service.Publish(s.status)
-	ts.Check(os.Setenv("DBUS_SYSTEM_BUS_ADDRESS", address))
-	seen := dbus.Watch(ctx)
-	done := make(chan error, 1)
-	go func() { done <- s.service.Run(ctx) }()
-	for e := range seen {
-		if e.Running {
-			break
-		}
-	}
-	return func() {
-		cancel()
-		if err := <-done; err != nil {
-			ts.Fatalf("the stand-in for netvmd: %v", err)
-		}
-		done <- nil // it may be stopped twice
 	}
 }

@@ -1,113 +1,16 @@
 package main
 
 import (
-	"context"
 	"net/netip"
-	"slices"
-	"sync"
 	"time"
 
-	"netvmd/dbus"
 	"netvmd/internal/netvm"
 )
-
-// standIn plays netvmd: it shows one status, and has overrides, which come and go as those of netvmd do.
-type standIn struct {
-	service *dbus.Service
-
-	mu        sync.Mutex
-	status    netvm.Status // without overrides
-	overrides []netvm.Override
-}
-
-func (s *standIn) publish(status netvm.Status) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.status = status
-	s.show()
-}
-
-// show publishes the status as it is with the newest override.
-func (s *standIn) show() {
-	status := s.status
-	status.DNSOverrides = slices.Clone(s.overrides)
-	if len(s.overrides) > 0 {
-		top := s.overrides[0]
-		status.DNSSource, status.DNSReason = "override", "set over D-Bus by somebody"
-		status.DNSServers, status.DNSTargets = nil, slices.Clone(status.DNSTargets)
-		for _, a := range top.Servers {
-			status.DNSServers = append(status.DNSServers, netvm.Resolver{Addr: a})
-		}
-		for i := range status.DNSTargets {
-			status.DNSTargets[i].Resolver.Addr = top.Servers[i%len(top.Servers)]
-		}
-	}
-	s.service.Publish(status)
-}
-
-func (s *standIn) Refresh(context.Context) (changed bool, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.overrides) > 0, nil
-}
-
-func (s *standIn) SetOverride(_ context.Context, o netvm.Override) error {
-	if o.Servers[0].IsLoopback() {
-		return netvm.InvalidError("127.0.0.1 cannot be a resolver: a loopback address")
-	}
-	o.By, o.Since = "somebody", time.UnixMicro(1_700_000_000_000_000)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.overrides = slices.DeleteFunc(s.overrides, func(old netvm.Override) bool {
-		return old.Persistent == o.Persistent && (o.Persistent || old.Holder == o.Holder)
-	})
-	s.overrides = slices.Insert(s.overrides, 0, o)
-	s.show()
-	return nil
-}
-
-func (s *standIn) ClearOverride(_ context.Context, holder string) error {
-	s.end(func(o netvm.Override) bool { return o.Persistent || o.Holder == holder })
-	return nil
-}
-
-func (s *standIn) Left(holder string) {
-	s.end(func(o netvm.Override) bool { return !o.Persistent && o.Holder == holder })
-}
-
-func (s *standIn) end(these func(netvm.Override) bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.overrides = slices.DeleteFunc(s.overrides, these)
-	s.show()
-}
-
-func (s *standIn) Holders() []string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var out []string
-	for _, o := range s.overrides {
-		if !o.Persistent {
-			out = append(out, o.Holder)
-		}
-	}
-	return out
-}
-
-func (*standIn) Routes(context.Context) ([]netvm.Route, error) { return nil, nil }
-
-func (*standIn) Tally(context.Context) (netvm.Tally, error) {
-	return netvm.Tally{
-		Traffic:  []netvm.Traffic{{Vif: "vif4.0", RxBytes: 2048, RxPackets: 20, TxBytes: 1 << 20, TxPackets: 700}},
-		Counters: []netvm.Counter{{Table: "ip netvmd", Name: "spoofed", Packets: 3, Bytes: 180}},
-		Spoofed:  3, Unserved: 4, InputRejected: 17, ForwardRejected: 1,
-	}, nil
-}
 
 // statuses are what the stand-in may show. Their times lie far back, so that only days are printed.
 var statuses = map[string]netvm.Status{
 	"online": {
-		Version: "1.2.3", State: netvm.Online,
+		Version: "1.2.3", State: netvm.Online, NMRunning: true,
 		Uplinks: []netvm.Uplink{{ID: "Home", Type: "802-11-wireless", Interface: "wlp0s1", SSID: "Café \x1b[2J\u202edu Monde", Strength: 71,
 			Addresses: []netip.Prefix{netip.MustParsePrefix("192.0.2.7/24")}, Gateway: netip.MustParseAddr("192.0.2.1"), Metered: true}},
 		DNSSource: "networkmanager", DNSReason: "neither systemd-resolved nor another program's resolv.conf takes precedence",
@@ -128,8 +31,15 @@ var statuses = map[string]netvm.Status{
 		Statistics: netvm.Statistics{Applies: 3, Coalesced: 2, Restored: 1, Latency: netvm.Latency{Count: 3, P50: 900 * time.Microsecond, P90: time.Millisecond, P99: 2 * time.Millisecond, Max: 3 * time.Millisecond}},
 	},
 	"offline": {
-		Version: "1.2.3", State: netvm.Offline, DNSSource: "networkmanager", DNSReason: "no other source applies", Backend: "nftables",
+		Version: "1.2.3", State: netvm.Offline, NMRunning: true, DNSSource: "networkmanager", DNSReason: "no other source applies", Backend: "nftables",
 		DNSTargets: []netvm.Target{{Virtual: netip.MustParseAddr("10.139.1.1")}, {Virtual: netip.MustParseAddr("10.139.1.2")}},
 		ChangedAt:  time.UnixMicro(1_700_000_002_000_000), ApplyTime: 500 * time.Microsecond,
 	},
+}
+
+// tally is what the stand-in says that the kernel counted.
+var tally = netvm.Tally{
+	Traffic:  []netvm.Traffic{{Vif: "vif4.0", RxBytes: 2048, RxPackets: 20, TxBytes: 1 << 20, TxPackets: 700}},
+	Counters: []netvm.Counter{{Table: "ip netvmd", Name: "spoofed", Packets: 3, Bytes: 180}},
+	Spoofed:  3, Unserved: 4, InputRejected: 17, ForwardRejected: 1,
 }

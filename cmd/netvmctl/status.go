@@ -16,10 +16,10 @@ const (
 	statusHelp = `Status answers in one look: is the netvm online, through what, where does AppVM
 DNS go and why, which AppVMs are connected, what is wrong and how is it mended?
 
-Keys of --json: version, state, uplinks, dns_source, dns_reason, dns_servers,
-dns_dropped, dns_overrides, dns_targets, dns_changed_at, dns_apply_time,
-backend, vifs, problems. In dns_targets the resolver "" means that queries are
-refused.`
+Keys of --json: version, state, network_manager_running, portal_url, uplinks,
+dns_source, dns_reason, dns_servers, dns_dropped, dns_overrides, dns_targets,
+dns_changed_at, dns_apply_time, backend, vifs, problems. In dns_targets the
+resolver "" means that queries are refused.`
 	routesHelp = `Routes prints the kernel's main IPv4 routing table, just as "route -n" does. It
 asks the kernel itself and needs no netvmd, so that it works in an AppVM too.
 

@@ -16,9 +16,10 @@ addresses, the AppVMs' vifs, the problems, and netvmd itself. It waits through
 restarts of netvmd and ends with Ctrl-C.
 
 With --json each line is an object with the keys time, event, subject, from and
-to. The event is netvmd, status (the first, with the key status), state, uplink,
-source, target, vif or problem; "" in from or to means: not there, or refused. A
-target has also apply_time.`
+to. The event is netvmd, status (the first, with the key status),
+networkmanager, state, portal (the address that leads to one), uplink, source,
+target, vif or problem; "" in from or to means: not there, or refused. A target
+has also apply_time.`
 
 func newWatch(g *globals) *cobra.Command {
 	return command("watch", "Print a line for each change", watchHelp, func(cmd *cobra.Command) error {

@@ -314,6 +314,11 @@ func TestNetvmdIsAskedItself(t *testing.T) {
 	b.uid, b.status = 1000, func() (netvm.Status, error) { return netvm.Status{DNSTargets: served, Problems: []string{"x"}}, nil }
 	where, err := readDNS(deadline(t), b.machine)
 	mustBe(t, "by somebody without rights", where, err, dns{served})
+	b.status = func() (netvm.Status, error) {
+		return netvm.Status{State: netvm.Portal, PortalURL: "http://example.org/", Problems: []string{"x"}}, nil
+	}
+	far, err := readBeyond(deadline(t), b.machine)
+	mustBe(t, "behind a portal", far, err, beyond{netvm.Portal, "http://example.org/"})
 	p, err := readProblems(deadline(t), b.machine)
 	mustBe(t, "with a problem", p, err, problems{"x"})
 }

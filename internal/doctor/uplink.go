@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	godbus "github.com/godbus/dbus/v5"
+
+	"netvmd/internal/netvm"
 )
 
 // NetworkManager's names on the bus.
@@ -38,6 +40,29 @@ func (n networkManager) judge() finding {
 		return fail("it does not run, and dns.source is \"networkmanager\"", start)
 	}
 	return warn("it does not run: uplinks are not shown, and resolvers come from elsewhere", start)
+}
+
+// beyond is how far the uplink leads.
+type beyond struct {
+	state  netvm.State
+	portal string // the address that leads to a captive portal
+}
+
+func readBeyond(_ context.Context, m *machine) (beyond, error) {
+	status, err := m.status()
+	return beyond{status.State, status.PortalURL}, err
+}
+
+func (b beyond) judge() finding {
+	switch {
+	case b.state == netvm.Portal && b.portal != "":
+		return warn("a captive portal answers instead of the Internet", "Log in with a browser, in the netvm or an AppVM: "+b.portal)
+	case b.state == netvm.Portal:
+		return warn("a captive portal answers instead of the Internet", "Open any http page in a browser, and log in")
+	case b.state == netvm.Limited:
+		return warn("the Internet is not reached", "Look what the network is told to do: nmcli device show")
+	}
+	return fine("netvmd says: %s", b.state)
 }
 
 // managed are the vifs that NetworkManager configures.

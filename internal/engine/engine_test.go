@@ -292,6 +292,24 @@ func TestSameStateTwiceWritesOnceAndTellsDependantsOnce(t *testing.T) {
 	}
 }
 
+func TestWhatNetworkManagerSaysOfItselfIsPublished(t *testing.T) {
+	b := start(t, settings, nil)
+	s := b.until("the status before the first look", func(netvm.Status) bool { return true })
+	if !s.NMRunning {
+		t.Error("NetworkManager is said not to run before anybody has looked")
+	}
+	away := view("192.0.2.53")
+	away.NetworkManager.Running = false
+	b.uplinks.put(away)
+	b.until("NetworkManager is away", func(s netvm.Status) bool { return !s.NMRunning })
+	portal := view("192.0.2.53")
+	portal.NetworkManager.Running, portal.State, portal.PortalURL = true, netvm.Portal, "http://example.org/"
+	b.uplinks.put(portal)
+	b.until("the portal and its address", func(s netvm.Status) bool {
+		return s.NMRunning && s.State == netvm.Portal && s.PortalURL == "http://example.org/"
+	})
+}
+
 func TestEveryChangeIsFollowedByBothLooksAtTheFlows(t *testing.T) {
 	b := start(t, settings, nil)
 	b.uplinks.put(view("192.0.2.53"))

@@ -33,6 +33,8 @@ func (e *Engine) snapshot() netvm.Status {
 	return netvm.Status{
 		Version:      e.Version,
 		State:        cmp.Or(e.view.State, netvm.Offline),
+		NMRunning:    !e.seen || e.view.NetworkManager.Running, // what is not known yet must not be said
+		PortalURL:    e.view.PortalURL,
 		Uplinks:      e.view.Uplinks,
 		DNSSource:    e.decision.Source,
 		DNSReason:    e.decision.Reason,

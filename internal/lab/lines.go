@@ -41,6 +41,12 @@ func (p *Process) LogLength() int {
 	return len(fresh)
 }
 
+// Log returns the lines that the program has printed so far, each with its end.
+func (p *Process) Log() []string {
+	all, _ := p.lines.since(0)
+	return all
+}
+
 // AwaitLog waits for a line that contains all the words, printed after the mark, and returns it.
 func (p *Process) AwaitLog(ctx context.Context, mark int, words ...string) (string, error) {
 	for {

@@ -23,7 +23,7 @@ const (
 	stopTimeout = 5 * time.Second
 )
 
-// Process is a daemon that runs in a host of the lab. What it prints goes to Root/log/NAME.log.
+// Process is a daemon of the lab. What it prints goes to Root/log/NAME.log.
 type Process struct {
 	Name string
 
@@ -39,9 +39,19 @@ func daemonCommand(ctx context.Context, name string, args ...string) *exec.Cmd {
 	return exec.CommandContext(context.WithoutCancel(ctx), name, args...)
 }
 
-// startDaemon starts cmd in the host. With a non-empty ready it returns when the program has printed a line
-// that contains it; else at once.
+// StartDaemon starts cmd where this program is, not in a host of the lab. With a non-empty ready it returns when the
+// program has printed a line that contains it; else at once.
+func StartDaemon(ctx context.Context, name, ready string, cmd *exec.Cmd) (*Process, error) {
+	return follow(ctx, name, ready, cmd, (*exec.Cmd).Start)
+}
+
+// startDaemon is StartDaemon in the host.
 func (h *Host) startDaemon(ctx context.Context, name, ready string, cmd *exec.Cmd) (*Process, error) {
+	return follow(ctx, name, ready, cmd, h.Start)
+}
+
+// follow starts cmd by start and follows what it prints.
+func follow(ctx context.Context, name, ready string, cmd *exec.Cmd, start func(*exec.Cmd) error) (*Process, error) {
 	out, in, err := os.Pipe()
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
@@ -52,8 +62,11 @@ func (h *Host) startDaemon(ctx context.Context, name, ready string, cmd *exec.Cm
 	}
 	cmd.Stdout, cmd.Stderr = in, in
 	// A session of its own keeps the terminal's Ctrl-C for the lab, which ends its daemons in order.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	err = h.Start(cmd)
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	cmd.SysProcAttr.Setsid = true
+	err = start(cmd)
 	if closeErr := in.Close(); err != nil || closeErr != nil {
 		return nil, errors.Join(err, closeErr, out.Close(), log.Close())
 	}
@@ -147,6 +160,9 @@ func (p *Process) Stop(ctx context.Context, s syscall.Signal) error {
 		return fmt.Errorf("%s did not end on %s and was killed: %w", p.Name, s, ctx.Err())
 	}
 }
+
+// Ended is closed when the process has ended and all that it printed is read.
+func (p *Process) Ended() <-chan struct{} { return p.done }
 
 // ExitError tells how the process ended: nil while it runs and after exit code 0.
 func (p *Process) ExitError() error {

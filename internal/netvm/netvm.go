@@ -90,6 +90,7 @@ type Hiding struct {
 // View is everything read about the way out at one moment.
 type View struct {
 	State          State
+	PortalURL      string   // while State is Portal, where its page can be had: see ParsePortalURL; "" = nobody said
 	Uplinks        []Uplink // the primary first
 	NetworkManager NetworkManagerDNS
 	Resolved       ResolvedDNS

@@ -6,12 +6,13 @@ import (
 	"time"
 
 	"netvmd/internal/netvm"
+	"netvmd/internal/words"
 )
 
 // Change is one thing that is different from before, for people and, as JSON, for programs.
 type Change struct {
 	Time      int64       `json:"time"`                 // when it was seen: CLOCK_REALTIME in microseconds
-	Event     string      `json:"event"`                // netvmd, status, state, uplink, target, source, vif or problem
+	Event     string      `json:"event"`                // netvmd, status, networkmanager, state, portal, uplink, target, source, vif or problem
 	Subject   string      `json:"subject"`              // which uplink, virtual address or vif; of a source, why; else ""
 	From      string      `json:"from"`                 // "" = it was not there, or refused
 	To        string      `json:"to"`                   // "" = it is gone, or refused
@@ -25,7 +26,7 @@ type Change struct {
 // Line is the change for people, on one line, with the time of day.
 func (c Change) Line(screen Screen) string {
 	stamp := time.UnixMicro(c.Time).Format("15:04:05.000")
-	return stamp + "  " + screen.paint(c.mark, Harmless(c.text)) + "\n"
+	return stamp + "  " + screen.paint(c.mark, words.Harmless(c.text)) + "\n"
 }
 
 // Started and Stopped are the changes of netvmd itself.
@@ -48,12 +49,7 @@ func Present(s netvm.Status, now time.Time) Change {
 
 // Changes says what is different between two statuses, the way out first.
 func Changes(before, after netvm.Status, now time.Time) []Change {
-	var out []Change
-	if before.State != after.State {
-		m, _ := reach(after)
-		out = append(out, Change{Event: "state", From: string(before.State), To: string(after.State), mark: m,
-			text: fmt.Sprintf("%s%s%s", before.State, arrow, after.State)})
-	}
+	out := stateChanges(before, after)
 	out = append(out, uplinkChanges(before.Uplinks, after.Uplinks)...)
 	out = append(out, sourceChange(before, after)...)
 	out = append(out, targetChanges(before, after)...)
@@ -61,6 +57,30 @@ func Changes(before, after netvm.Status, now time.Time) []Change {
 	out = append(out, problemChanges(before.Problems, after.Problems)...)
 	for i := range out {
 		out[i].Time = micros(now)
+	}
+	return out
+}
+
+// stateChanges are those of how far the netvm gets, and of who says so.
+func stateChanges(before, after netvm.Status) []Change {
+	var out []Change
+	switch {
+	case before.NMRunning && !after.NMRunning:
+		out = append(out, Change{Event: "networkmanager", From: "running", To: "stopped", text: "NetworkManager is not running", mark: warn})
+	case !before.NMRunning && after.NMRunning:
+		out = append(out, Change{Event: "networkmanager", From: "stopped", To: "running", text: "NetworkManager is running", mark: good})
+	}
+	if before.State != after.State {
+		m, _ := reach(after)
+		out = append(out, Change{Event: "state", From: string(before.State), To: string(after.State), mark: m,
+			text: fmt.Sprintf("%s%s%s", before.State, words.Arrow, after.State)})
+	}
+	if before.PortalURL != after.PortalURL {
+		c := Change{Event: "portal", From: before.PortalURL, To: after.PortalURL, text: "the captive portal is gone", mark: good}
+		if after.PortalURL != "" {
+			c.text, c.mark = "a captive portal waits: log in at "+after.PortalURL, warn
+		}
+		out = append(out, c)
 	}
 	return out
 }
@@ -73,7 +93,7 @@ func uplinkChanges(before, after []netvm.Uplink) []Change {
 	var out []Change
 	for _, u := range before {
 		if !slices.ContainsFunc(after, same(u)) {
-			out = append(out, Change{Event: "uplink", Subject: u.ID, From: where(u), text: through(u) + " is gone", mark: warn})
+			out = append(out, Change{Event: "uplink", Subject: u.ID, From: where(u), text: words.Through(u) + " is gone", mark: warn})
 		}
 	}
 	for _, u := range after {
@@ -81,15 +101,15 @@ func uplinkChanges(before, after []netvm.Uplink) []Change {
 		switch {
 		case i < 0:
 			out = append(out, Change{Event: "uplink", Subject: u.ID, To: where(u), mark: good,
-				text: fmt.Sprintf("%s is there: %s", through(u), where(u))})
+				text: fmt.Sprintf("%s is there: %s", words.Through(u), where(u))})
 		case where(before[i]) != where(u):
 			out = append(out, Change{Event: "uplink", Subject: u.ID, From: where(before[i]), To: where(u),
-				text: fmt.Sprintf("%s: %s%s%s", through(u), where(before[i]), arrow, where(u))})
+				text: fmt.Sprintf("%s: %s%s%s", words.Through(u), where(before[i]), words.Arrow, where(u))})
 		}
 	}
 	if len(before) > 0 && len(after) > 0 && !same(before[0])(after[0]) && slices.ContainsFunc(before, same(after[0])) {
 		out = append(out, Change{Event: "uplink", Subject: after[0].ID, From: where(after[0]), To: where(after[0]),
-			text: through(after[0]) + " is the primary uplink now"})
+			text: words.Through(after[0]) + " is the primary uplink now"})
 	}
 	return out
 }
@@ -98,7 +118,7 @@ func uplinkChanges(before, after []netvm.Uplink) []Change {
 func where(u netvm.Uplink) string {
 	out := u.Interface
 	if len(u.Addresses) > 0 {
-		out += " " + list(u.Addresses)
+		out += " " + words.List(u.Addresses)
 	}
 	if u.Gateway.IsValid() {
 		out += " via " + u.Gateway.String()
@@ -117,23 +137,23 @@ func sourceChange(before, after netvm.Status) []Change {
 func targetChanges(before, after netvm.Status) []Change {
 	was := map[string]string{}
 	for _, t := range before.DNSTargets {
-		was[t.Virtual.String()] = address(t.Resolver.Addr, "")
+		was[t.Virtual.String()] = words.Address(t.Resolver.Addr, "")
 	}
 	var out []Change
 	for _, t := range after.DNSTargets {
-		virtual, to := t.Virtual.String(), address(t.Resolver.Addr, "")
+		virtual, to := t.Virtual.String(), words.Address(t.Resolver.Addr, "")
 		from, known := was[virtual]
 		delete(was, virtual)
 		if known && from == to {
 			continue
 		}
-		c := Change{Event: "target", Subject: virtual, From: from, To: to, mark: good, text: virtual + arrow + led(t)}
+		c := Change{Event: "target", Subject: virtual, From: from, To: to, mark: good, text: virtual + words.Arrow + words.Led(t)}
 		if !t.Served() {
 			c.mark = bad
 		}
 		if !after.ChangedAt.Equal(before.ChangedAt) {
 			c.ApplyTime = after.ApplyTime.Microseconds()
-			c.text += ", in " + took(after.ApplyTime)
+			c.text += ", in " + words.Took(after.ApplyTime)
 		}
 		out = append(out, c)
 	}
@@ -161,10 +181,10 @@ func vifChanges(before, after []netvm.Vif) []Change {
 		switch {
 		case i < 0:
 			out = append(out, Change{Event: "vif", Subject: v.Name, To: string(v.State), mark: vifMark(v),
-				text: fmt.Sprintf("%s is there: %s, %s", v.Name, list(v.Addresses), v.State)})
+				text: fmt.Sprintf("%s is there: %s, %s", v.Name, words.List(v.Addresses), v.State)})
 		case before[i].State != v.State:
 			out = append(out, Change{Event: "vif", Subject: v.Name, From: string(before[i].State), To: string(v.State), mark: vifMark(v),
-				text: fmt.Sprintf("%s: %s%s%s", v.Name, before[i].State, arrow, v.State)})
+				text: fmt.Sprintf("%s: %s%s%s", v.Name, before[i].State, words.Arrow, v.State)})
 		}
 	}
 	return out

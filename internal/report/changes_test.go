@@ -31,6 +31,13 @@ func TestChangesAreToldOneALine(t *testing.T) {
 			"10.139.1.1 → refused at once, in 1.00 ms",
 			"10.139.1.2 → refused at once, in 1.00 ms",
 		}},
+		{"NetworkManager goes", online(), but(func(s *netvm.Status) { s.NMRunning = false }), []string{"NetworkManager is not running"}},
+		{"NetworkManager comes back", but(func(s *netvm.Status) { s.NMRunning = false }), online(), []string{"NetworkManager is running"}},
+		{"a captive portal comes", online(), statuses["portal-nowhere"], []string{"online → portal"}},
+		{"its address is known", statuses["portal-nowhere"], but(func(s *netvm.Status) { s.State, s.PortalURL = netvm.Portal, "http://example.org/" }),
+			[]string{"a captive portal waits: log in at http://example.org/"}},
+		{"somebody logs in", but(func(s *netvm.Status) { s.State, s.PortalURL = netvm.Portal, "http://example.org/" }), online(),
+			[]string{"portal → online", "the captive portal is gone"}},
 		{"another uplink comes and is the primary", online(), but(func(s *netvm.Status) {
 			s.Uplinks = []netvm.Uplink{vpn, ethernet}
 			s.DNSTargets = []netvm.Target{leads("10.139.1.1", "10.8.0.1"), s.DNSTargets[1]}
@@ -93,6 +100,7 @@ func TestChangesForPrograms(t *testing.T) {
 	var b bytes.Buffer
 	before, after := online(), but(func(s *netvm.Status) {
 		s.State, s.ChangedAt, s.Problems = netvm.Limited, now, []string{"Evil\x1b[2J\u202e."}
+		s.NMRunning, s.PortalURL = false, "http://example.org/"
 		s.DNSTargets = []netvm.Target{s.DNSTargets[0], leads("10.139.1.2", "")}
 		s.Vifs = s.Vifs[:2]
 	})

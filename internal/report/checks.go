@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"netvmd/internal/doctor"
+	"netvmd/internal/words"
 )
 
 // outcomes say how a check's state looks, in the order in which the last line counts them.
@@ -32,7 +33,7 @@ func Checks(screen Screen, results []doctor.Result) string {
 			}
 		}
 		if r.Remedy != "" {
-			p.write("  ", line{text: strings.TrimSpace(arrow) + " " + r.Remedy})
+			p.write("  ", line{text: strings.TrimSpace(words.Arrow) + " " + r.Remedy})
 		}
 	}
 	p.blank()
@@ -42,6 +43,6 @@ func Checks(screen Screen, results []doctor.Result) string {
 			sums = append(sums, fmt.Sprintf("%d %s", n, o.words))
 		}
 	}
-	p.write("", say("%s: %s.", count(len(results), "check"), strings.Join(sums, ", ")))
+	p.write("", say("%s: %s.", words.Count(len(results), "check"), strings.Join(sums, ", ")))
 	return p.String()
 }

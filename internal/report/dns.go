@@ -1,10 +1,10 @@
 package report
 
 import (
-	"fmt"
 	"time"
 
 	"netvmd/internal/netvm"
+	"netvmd/internal/words"
 )
 
 // DNS is everything about AppVM DNS: where it goes, to which of which servers, why, and whose wish that is.
@@ -60,16 +60,7 @@ func overrides(s netvm.Status, now time.Time) []line {
 		if i == 0 {
 			state = "in force"
 		}
-		out = append(out, say("%s: %s, %s", state, list(o.Servers), describeOverride(o, now)))
+		out = append(out, say("%s: %s, %s", state, words.List(o.Servers), words.Holding(o, words.Moment(o.Since, now))))
 	}
 	return out
-}
-
-// describeOverride says whose an override is, since when, and for how long.
-func describeOverride(o netvm.Override, now time.Time) string {
-	ends := "until its caller ends"
-	if o.Persistent {
-		ends = "persistent"
-	}
-	return fmt.Sprintf("set by %s, since %s, %s", o.By, moment(o.Since, now), ends)
 }

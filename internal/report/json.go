@@ -10,6 +10,7 @@ import (
 	"unicode/utf16"
 
 	"netvmd/internal/netvm"
+	"netvmd/internal/words"
 )
 
 // WriteJSON writes a value as JSON, indented for people or on one line. Characters that a terminal would obey are written as
@@ -33,7 +34,7 @@ func escaped(text []byte) []byte {
 	var out []byte
 	for _, r := range string(text) {
 		switch {
-		case r == '\n' || !obeyed(r):
+		case r == '\n' || !words.Obeyed(r):
 			out = append(out, string(r)...)
 		case r > 0xffff:
 			high, low := utf16.EncodeRune(r)
@@ -48,13 +49,15 @@ func escaped(text []byte) []byte {
 // StatusJSON is a status under the names of D-Bus, in snake_case. Times are CLOCK_REALTIME in microseconds, 0 = never;
 // lengths of time are microseconds. Lists are never null.
 type StatusJSON struct {
-	Version  string       `json:"version"`
-	State    netvm.State  `json:"state"`
-	Uplinks  []UplinkJSON `json:"uplinks"`
-	DNSJSON               // inlined
-	Backend  string       `json:"backend"`
-	Vifs     []VifJSON    `json:"vifs"`
-	Problems []string     `json:"problems"`
+	Version   string       `json:"version"`
+	State     netvm.State  `json:"state"`
+	NMRunning bool         `json:"network_manager_running"`
+	PortalURL string       `json:"portal_url"` // "" = no captive portal, or nobody knows where
+	Uplinks   []UplinkJSON `json:"uplinks"`
+	DNSJSON                // inlined
+	Backend   string       `json:"backend"`
+	Vifs      []VifJSON    `json:"vifs"`
+	Problems  []string     `json:"problems"`
 }
 
 // DNSJSON is the part of a status that is about AppVM DNS.
@@ -120,7 +123,7 @@ type VifJSON struct {
 // JSON is a status as JSON shows it.
 func JSON(s netvm.Status) StatusJSON {
 	return StatusJSON{
-		Version: s.Version, State: s.State, Uplinks: each(s.Uplinks, uplinkJSON), DNSJSON: JSONOfDNS(s),
+		Version: s.Version, State: s.State, NMRunning: s.NMRunning, PortalURL: s.PortalURL, Uplinks: each(s.Uplinks, uplinkJSON), DNSJSON: JSONOfDNS(s),
 		Backend: s.Backend, Vifs: JSONOfVifs(s.Vifs), Problems: each(s.Problems, func(p string) string { return p }),
 	}
 }
@@ -147,7 +150,7 @@ type OutcomeJSON struct {
 // JSONOfTargets is the list dns_targets.
 func JSONOfTargets(targets []netvm.Target) []TargetJSON {
 	return each(targets, func(t netvm.Target) TargetJSON {
-		return TargetJSON{t.Virtual.String(), address(t.Resolver.Addr, "")}
+		return TargetJSON{t.Virtual.String(), words.Address(t.Resolver.Addr, "")}
 	})
 }
 
@@ -156,8 +159,8 @@ func JSONOfVifs(vifs []netvm.Vif) []VifJSON {
 	return each(vifs, func(v netvm.Vif) VifJSON {
 		return VifJSON{
 			Name: v.Name, DomID: v.DomID, Addresses: each(v.Addresses, netip.Addr.String),
-			Visible: address(v.Visible, ""), VisibleGateway: address(v.VisibleGateway, ""), MAC: v.MAC,
-			Gateway: address(v.Gateway, ""), Gateway6: address(v.Gateway6, ""), Metric: v.Metric, State: v.State, Since: micros(v.Since),
+			Visible: words.Address(v.Visible, ""), VisibleGateway: words.Address(v.VisibleGateway, ""), MAC: v.MAC,
+			Gateway: words.Address(v.Gateway, ""), Gateway6: words.Address(v.Gateway6, ""), Metric: v.Metric, State: v.State, Since: micros(v.Since),
 		}
 	})
 }
@@ -165,7 +168,7 @@ func JSONOfVifs(vifs []netvm.Vif) []VifJSON {
 func uplinkJSON(u netvm.Uplink) UplinkJSON {
 	return UplinkJSON{
 		ID: u.ID, Type: u.Type, Interface: u.Interface, SSID: u.SSID, Strength: u.Strength,
-		Addresses: each(u.Addresses, netip.Prefix.String), Gateway: address(u.Gateway, ""), VPN: u.VPN, Metered: u.Metered,
+		Addresses: each(u.Addresses, netip.Prefix.String), Gateway: words.Address(u.Gateway, ""), VPN: u.VPN, Metered: u.Metered,
 	}
 }
 

@@ -7,6 +7,8 @@ import (
 	"cmp"
 	"fmt"
 	"strings"
+
+	"netvmd/internal/words"
 )
 
 // Screen is what a text is written for.
@@ -78,10 +80,10 @@ func (p *page) write(before string, l line) {
 	if l.below {
 		before += "  "
 	}
-	text, indent := Harmless(l.text), strings.Repeat(" ", width(before))
+	text, indent := words.Harmless(l.text), strings.Repeat(" ", words.Width(before))
 	parts := []string{text}
 	if !l.row {
-		parts = wrap(text, cmp.Or(p.screen.Width, usualWidth)-len(indent))
+		parts = words.Wrap(text, cmp.Or(p.screen.Width, usualWidth)-len(indent))
 	}
 	for i, part := range parts {
 		if i > 0 {

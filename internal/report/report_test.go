@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"netvmd/internal/netvm"
+	"netvmd/internal/words"
 )
 
 var update = flag.Bool("update", false, "write what is printed into the golden files")
@@ -89,7 +90,7 @@ func vifs(n int) []netvm.Vif {
 // online is a netvm where everything is well.
 func online() netvm.Status {
 	return netvm.Status{
-		Version: "1.2.3", State: netvm.Online, Uplinks: []netvm.Uplink{ethernet},
+		Version: "1.2.3", State: netvm.Online, NMRunning: true, Uplinks: []netvm.Uplink{ethernet},
 		DNSSource: "networkmanager", DNSReason: "neither systemd-resolved nor another program's resolv.conf takes precedence",
 		DNSServers: []netvm.Resolver{{Addr: netip.MustParseAddr("198.51.100.1")}, {Addr: netip.MustParseAddr("198.51.100.2")}},
 		DNSTargets: []netvm.Target{leads("10.139.1.1", "198.51.100.1"), leads("10.139.1.2", "198.51.100.2")},
@@ -119,12 +120,19 @@ var statuses = map[string]netvm.Status{
 		s.State, s.Uplinks, s.DNSSource, s.ChangedAt = netvm.Connecting, []netvm.Uplink{wifi}, "networkmanager", time.Time{}
 		refuse(s)
 	}),
-	"limited":  but(func(s *netvm.Status) { s.State = netvm.Limited }),
-	"portal":   but(func(s *netvm.Status) { s.State, s.Uplinks = netvm.Portal, []netvm.Uplink{wifi} }),
-	"ethernet": online(),
-	"wifi":     but(func(s *netvm.Status) { s.Uplinks = []netvm.Uplink{wifi} }),
-	"mobile":   but(func(s *netvm.Status) { s.Uplinks = []netvm.Uplink{mobile} }),
-	"vpn":      but(func(s *netvm.Status) { s.Uplinks = []netvm.Uplink{wifi, vpn} }),
+	"limited": but(func(s *netvm.Status) { s.State = netvm.Limited }),
+	"portal": but(func(s *netvm.Status) {
+		s.State, s.Uplinks, s.PortalURL = netvm.Portal, []netvm.Uplink{wifi}, "http://nmcheck.gnome.org/check_network_status.txt"
+	}),
+	"portal-nowhere": but(func(s *netvm.Status) { s.State = netvm.Portal }),
+	"no-networkmanager": but(func(s *netvm.Status) {
+		s.NMRunning, s.State, s.Uplinks, s.DNSSource, s.DNSReason = false, netvm.Offline, nil, "config", "dns.servers is set"
+	}),
+	"networkmanager-away": but(func(s *netvm.Status) { s.NMRunning = false }),
+	"ethernet":            online(),
+	"wifi":                but(func(s *netvm.Status) { s.Uplinks = []netvm.Uplink{wifi} }),
+	"mobile":              but(func(s *netvm.Status) { s.Uplinks = []netvm.Uplink{mobile} }),
+	"vpn":                 but(func(s *netvm.Status) { s.Uplinks = []netvm.Uplink{wifi, vpn} }),
 	"vpn-first": but(func(s *netvm.Status) {
 		s.Uplinks = []netvm.Uplink{vpn, ethernet}
 	}),
@@ -142,7 +150,7 @@ var statuses = map[string]netvm.Status{
 		s.DNSDropped = []netvm.Dropped{{Addr: netip.MustParseAddr("127.0.0.53"),
 			Reason: "a loopback address: a server inside the netvm is not reached by AppVMs"}}
 	}),
-	"fresh":         {State: netvm.Offline},
+	"fresh":         {State: netvm.Offline, NMRunning: true},
 	"unknown-state": but(func(s *netvm.Status) { s.State, s.Uplinks, s.DNSSource = "hibernating\x07", nil, "oracle" }),
 	"no-vifs":       but(func(s *netvm.Status) { s.Vifs = nil }),
 	"40-vifs": but(func(s *netvm.Status) {
@@ -202,8 +210,8 @@ func TestStatusOfAUsualNetvmFitsATerminal(t *testing.T) {
 			t.Errorf("%s: %d lines", name, len(lines))
 		}
 		for _, l := range lines {
-			if width(l) > 80 {
-				t.Errorf("%s: %d columns: %s", name, width(l), l)
+			if words.Width(l) > 80 {
+				t.Errorf("%s: %d columns: %s", name, words.Width(l), l)
 			}
 		}
 	}

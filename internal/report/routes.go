@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"netvmd/internal/netvm"
+	"netvmd/internal/words"
 )
 
 // Routes is what `route -n` of net-tools prints, to the byte: its columns are as wide as there, metrics are signed, and a
@@ -19,7 +20,7 @@ func Routes(routes []netvm.Route) string {
 			gateway, references = "-", "-"
 		}
 		fmt.Fprintf(&b, "%-15s %-15s %-15s %-5s %-6d %-2s %7d %s\n",
-			r.Destination, gateway, r.Genmask, r.Flags, int32(r.Metric), references, r.Use, Harmless(r.Interface))
+			r.Destination, gateway, r.Genmask, r.Flags, int32(r.Metric), references, r.Use, words.Harmless(r.Interface))
 	}
 	return b.String()
 }

@@ -4,15 +4,16 @@ import (
 	"strconv"
 
 	"netvmd/internal/netvm"
+	"netvmd/internal/words"
 )
 
 // Statistics is what netvmd and the kernel counted.
 func Statistics(screen Screen, s netvm.Statistics, t netvm.Tally) string {
 	p := &page{screen: screen}
 	p.section("Targets", append([]line{
-		say("%s in the kernel since netvmd started", count(s.Applies, "change")),
-		say("%s answered together with an earlier one", count(s.Coalesced, "signal")),
-		say("%s by others undone", count(s.Restored, "change")),
+		say("%s in the kernel since netvmd started", words.Count(s.Applies, "change")),
+		say("%s answered together with an earlier one", words.Count(s.Coalesced, "signal")),
+		say("%s by others undone", words.Count(s.Restored, "change")),
 	}, latency(s.Latency))...)
 	p.section("Stopped", stopped(t)...)
 	p.section("Traffic", passed(t.Traffic)...)
@@ -25,7 +26,7 @@ func latency(l netvm.Latency) line {
 		return say("no change was measured yet")
 	}
 	return say("took median %s, p90 %s, p99 %s, max %s (of %d)",
-		took(l.P50), took(l.P90), took(l.P99), took(l.Max), l.Count)
+		words.Took(l.P50), words.Took(l.P90), words.Took(l.P99), words.Took(l.Max), l.Count)
 }
 
 func stopped(t netvm.Tally) []line {
@@ -40,8 +41,8 @@ func stopped(t netvm.Tally) []line {
 func passed(traffic []netvm.Traffic) []line {
 	var cells [][]string
 	for _, t := range traffic {
-		cells = append(cells, []string{t.Vif, "sent " + size(t.RxBytes), count(t.RxPackets, "packet"),
-			"received " + size(t.TxBytes), count(t.TxPackets, "packet")})
+		cells = append(cells, []string{t.Vif, "sent " + words.Size(t.RxBytes), words.Count(t.RxPackets, "packet"),
+			"received " + words.Size(t.TxBytes), words.Count(t.TxPackets, "packet")})
 	}
 	return rows(cells)
 }
@@ -51,7 +52,7 @@ func counters(all []netvm.Counter) []line {
 	var cells [][]string
 	for _, c := range all {
 		if c.Packets > 0 {
-			cells = append(cells, []string{c.Table, c.Name, count(c.Packets, "packet"), size(c.Bytes)})
+			cells = append(cells, []string{c.Table, c.Name, words.Count(c.Packets, "packet"), words.Size(c.Bytes)})
 		}
 	}
 	return rows(cells)

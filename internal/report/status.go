@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"netvmd/internal/netvm"
+	"netvmd/internal/words"
 )
 
 // fewVifs is how many vifs the status lists, so that it fits a terminal of 24 lines.
@@ -36,17 +37,30 @@ func verdict(s netvm.Status) (mark, string) {
 	m = max(m, dnsMark)
 	if degraded := countDegraded(s.Vifs); degraded > 0 {
 		m = max(m, warn)
-		text += " " + count(degraded, "vif") + " degraded."
+		text += " " + words.Count(degraded, "vif") + " degraded."
 	}
 	if len(s.Problems) > 0 {
 		m = max(m, warn)
-		text += " " + count(len(s.Problems), "problem") + "."
+		text += " " + words.Count(len(s.Problems), "problem") + "."
 	}
 	return m, text
 }
 
 func reach(s netvm.Status) (mark, string) {
-	way := wayOut(s.Uplinks)
+	if s.NMRunning {
+		return extent(s)
+	}
+	const away = "NetworkManager is not running"
+	if s.State == netvm.Offline {
+		return warn, away + ": uplinks are not seen."
+	}
+	m, text := extent(s)
+	return max(m, warn), text + " That was the last word: " + away + "."
+}
+
+// extent is how far the netvm gets, as NetworkManager says.
+func extent(s netvm.Status) (mark, string) {
+	way := words.WayOut(s.Uplinks)
 	if way != "" {
 		way = " through " + way
 	}
@@ -65,34 +79,26 @@ func reach(s netvm.Status) (mark, string) {
 	return warn, fmt.Sprintf("In a state that this netvmctl does not know (%s).", s.State)
 }
 
+// serviceMarks say how good the news of AppVM DNS are.
+var serviceMarks = map[words.Service]mark{words.Unled: warn, words.Unserved: bad, words.PartlyServed: warn, words.Served: good}
+
 func served(s netvm.Status) (mark, string) {
-	var without []string
-	for _, t := range s.DNSTargets {
-		if !t.Served() {
-			without = append(without, t.Virtual.String())
-		}
-	}
-	switch {
-	case len(s.DNSTargets) == 0:
-		return warn, "AppVM DNS is not led anywhere yet."
-	case len(without) == len(s.DNSTargets):
-		return bad, "AppVM DNS is refused."
-	case len(without) == 0 && s.DNSSource == "override":
-		return good, "AppVM DNS is served by an override."
-	case len(without) == 0:
-		return good, "AppVM DNS is served."
-	}
-	return warn, "AppVM DNS is refused on " + strings.Join(without, ", ") + "."
+	service, text := words.AppVMDNS(s)
+	return serviceMarks[service], text
 }
 
 func uplinks(s netvm.Status) []line {
-	if len(s.Uplinks) == 0 {
+	switch {
+	case len(s.Uplinks) > 0:
+	case s.NMRunning:
 		return []line{say("none")}
+	default:
+		return []line{say("not seen")}
 	}
 	var out []line
 	for _, u := range s.Uplinks {
 		out = append(out, say("%s", describe(u)))
-		where := list(u.Addresses)
+		where := words.List(u.Addresses)
 		if u.Gateway.IsValid() {
 			where = strings.TrimPrefix(where+", gateway "+u.Gateway.String(), ", ")
 		}
@@ -100,25 +106,28 @@ func uplinks(s netvm.Status) []line {
 			out = append(out, line{text: where, below: true})
 		}
 	}
+	if s.PortalURL != "" {
+		out = append(out, say("log in at %s", s.PortalURL))
+	}
 	return out
 }
 
 // describe says what an uplink is: as people call it, NetworkManager's name where that is another, and the device.
 func describe(u netvm.Uplink) string {
-	words := []string{through(u)}
+	parts := []string{words.Through(u)}
 	if u.SSID != "" {
-		words = append(words, fmt.Sprintf("%d %%", u.Strength))
+		parts = append(parts, fmt.Sprintf("%d %%", u.Strength))
 		if u.ID != "" && u.ID != u.SSID {
-			words = append(words, "connection "+quoted(u.ID))
+			parts = append(parts, "connection "+words.Quoted(u.ID))
 		}
 	}
 	if u.Interface != "" {
-		words = append(words, u.Interface)
+		parts = append(parts, u.Interface)
 	}
 	if u.Metered {
-		words = append(words, "metered")
+		parts = append(parts, "metered")
 	}
-	return strings.Join(words, ", ")
+	return strings.Join(parts, ", ")
 }
 
 func appVMDNS(s netvm.Status, now time.Time) []line {
@@ -136,10 +145,10 @@ func appVMDNS(s netvm.Status, now time.Time) []line {
 func targetLines(targets []netvm.Target) []line {
 	var cells [][]string
 	for _, t := range targets {
-		cells = append(cells, []string{t.Virtual.String(), led(t)})
+		cells = append(cells, []string{t.Virtual.String(), words.Led(t)})
 	}
 	var out []line
-	for i, l := range columns(arrow, cells) {
+	for i, l := range columns(words.Arrow, cells) {
 		m := good
 		if !targets[i].Served() {
 			m = bad
@@ -152,13 +161,13 @@ func targetLines(targets []netvm.Target) []line {
 // because says where the resolvers come from, and why.
 func because(s netvm.Status) string {
 	if s.DNSReason == "" {
-		return source(s.DNSSource)
+		return words.Source(s.DNSSource)
 	}
-	return source(s.DNSSource) + ": " + s.DNSReason
+	return words.Source(s.DNSSource) + ": " + s.DNSReason
 }
 
 func lastChange(s netvm.Status, now time.Time) string {
-	return fmt.Sprintf("%s, took %s", moment(s.ChangedAt, now), took(s.ApplyTime))
+	return fmt.Sprintf("%s, took %s", words.Moment(s.ChangedAt, now), words.Took(s.ApplyTime))
 }
 
 // vifSummary lists the vifs or, of many, the first and all that want to be looked at before them.
@@ -173,7 +182,7 @@ func vifSummary(vifs []netvm.Vif) []line {
 	}
 	var cells [][]string
 	for _, v := range shown {
-		cells = append(cells, []string{v.Name, fmt.Sprintf("domain %d", v.DomID), list(v.Addresses), string(v.State)})
+		cells = append(cells, []string{v.Name, fmt.Sprintf("domain %d", v.DomID), words.List(v.Addresses), string(v.State)})
 	}
 	out := rows(cells)
 	for i := range out {

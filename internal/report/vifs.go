@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"netvmd/internal/netvm"
+	"netvmd/internal/words"
 )
 
 // field is a column of a table of vifs. A vif takes a row for each of its addresses; what is the same for all of them is in
@@ -33,7 +34,7 @@ func Vifs(screen Screen, vifs []netvm.Vif, now time.Time) string {
 		{head: "GATEWAY", each: gateway, room: true},
 		{head: "METRIC", of: func(v netvm.Vif) string { return strconv.Itoa(v.Metric) }, room: true},
 		vifState,
-		{head: "SINCE", of: func(v netvm.Vif) string { return stamp(v.Since, now) }},
+		{head: "SINCE", of: func(v netvm.Vif) string { return words.Stamp(v.Since, now) }},
 	})
 }
 
@@ -50,9 +51,9 @@ func Traffic(screen Screen, vifs []netvm.Vif, traffic []netvm.Traffic) string {
 	}
 	return vifTable(screen, vifs, []field{
 		vifName, vifDomain, vifAddr,
-		{head: "SENT", of: counted(func(t netvm.Traffic) string { return size(t.RxBytes) })},
+		{head: "SENT", of: counted(func(t netvm.Traffic) string { return words.Size(t.RxBytes) })},
 		{head: "PACKETS", of: counted(func(t netvm.Traffic) string { return strconv.FormatUint(t.RxPackets, 10) })},
-		{head: "RECEIVED", of: counted(func(t netvm.Traffic) string { return size(t.TxBytes) })},
+		{head: "RECEIVED", of: counted(func(t netvm.Traffic) string { return words.Size(t.TxBytes) })},
 		{head: "PACKETS", of: counted(func(t netvm.Traffic) string { return strconv.FormatUint(t.TxPackets, 10) })},
 		vifState,
 	})
@@ -65,7 +66,7 @@ func vifTable(screen Screen, vifs []netvm.Vif, fields []field) string {
 		return p.String()
 	}
 	cells, marks := vifRows(vifs, fields)
-	if screen.Width > 0 && slices.ContainsFunc(columns(gap, cells), func(row string) bool { return width(row) > screen.Width }) {
+	if screen.Width > 0 && slices.ContainsFunc(columns(gap, cells), func(row string) bool { return words.Width(row) > screen.Width }) {
 		cells, marks = vifRows(vifs, slices.DeleteFunc(fields, func(f field) bool { return f.room }))
 	}
 	p.table(cells, marks)
@@ -107,7 +108,7 @@ func seenAs(v netvm.Vif, a netip.Addr) string {
 // gateway is what the AppVM reaches the rest through from an address.
 func gateway(v netvm.Vif, a netip.Addr) string {
 	if a.Is4() {
-		return address(v.Gateway, "none")
+		return words.Address(v.Gateway, "none")
 	}
-	return address(v.Gateway6, "none")
+	return words.Address(v.Gateway6, "none")
 }

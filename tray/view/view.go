@@ -3,6 +3,7 @@
 package view
 
 import (
+	"slices"
 	"time"
 
 	"netvmd/internal/netvm"
@@ -79,9 +80,19 @@ type Shown struct {
 	Menu  []Row
 }
 
-// Notice is a notification for the desktop.
-type Notice struct {
-	Summary string // one line of plain text
-	Body    string // plain text; the sender escapes what the desktop takes for markup
-	Urgent  bool
+// Of says what is shown of what is known. The same Known gives the same Shown.
+func Of(k Known) Shown {
+	return Shown{Icon: icon(k), Title: title(k), Menu: menu(k)}
+}
+
+// menu puts the sections together. Each of them has the same number of rows always, and shows one at least, so that no two
+// separators ever touch.
+func menu(k Known) []Row {
+	return slices.Concat(
+		stateRows(k), separator,
+		uplinkRows(k), separator,
+		dnsRows(k), separator,
+		vifRows(k), separator,
+		actionRows(k),
+	)
 }

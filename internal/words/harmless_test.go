@@ -1,8 +1,6 @@
-package report
+package words
 
 import (
-	"bytes"
-	"encoding/json"
 	"strings"
 	"testing"
 )
@@ -30,45 +28,25 @@ func FuzzHarmless(f *testing.F) {
 	f.Fuzz(func(t *testing.T, s string) {
 		got := Harmless(s)
 		for _, r := range got {
-			if obeyed(r) {
+			if Obeyed(r) {
 				t.Errorf("%q became %q, with %q in it", s, got, r)
 			}
 		}
 		if again := Harmless(got); again != got {
 			t.Errorf("%q became %q, and that %q", s, got, again)
 		}
-		if q := quoted(s); Harmless(q) != q || len([]rune(q)) > 10*(longestName+3) {
+		if q := Quoted(s); Harmless(q) != q || len([]rune(q)) > 10*(longestName+3) {
 			t.Errorf("%q is quoted as %q", s, q)
 		}
 		var words int
-		for _, l := range wrap(got, 20) {
+		for _, l := range Wrap(got, 20) {
 			words += len(strings.ReplaceAll(l, " ", ""))
-			if width(l) > 21 { // a wide character may stand at the edge
-				t.Errorf("%q is %d wide", l, width(l))
+			if Width(l) > 21 { // a wide character may stand at the edge
+				t.Errorf("%q is %d wide", l, Width(l))
 			}
 		}
 		if want := len(strings.ReplaceAll(got, " ", "")); words != want {
 			t.Errorf("of %q, wrapping keeps %d of %d bytes", got, words, want)
-		}
-	})
-}
-
-func FuzzJSONStaysTheSameValue(f *testing.F) {
-	f.Add("Café \x1b[2J \u202e \U000e0001 \\u001b \x00 \" <&>")
-	f.Fuzz(func(t *testing.T, s string) {
-		s = strings.ToValidUTF8(s, "?")
-		var b bytes.Buffer
-		if err := WriteJSON(&b, map[string]string{"v": s}, true); err != nil {
-			t.Fatal(err)
-		}
-		for _, r := range b.String() {
-			if r != '\n' && obeyed(r) {
-				t.Errorf("%q has %q in it", b.String(), r)
-			}
-		}
-		var back map[string]string
-		if err := json.Unmarshal(b.Bytes(), &back); err != nil || back["v"] != s {
-			t.Errorf("%q came back as %q (%v)", s, back["v"], err)
 		}
 	})
 }

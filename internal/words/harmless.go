@@ -1,4 +1,4 @@
-package report
+package words
 
 import (
 	"strconv"
@@ -11,16 +11,16 @@ import (
 // the names of connections not at all.
 const longestName = 48
 
-// Harmless writes the characters that a terminal would obey instead of show (C0 and C1 controls, marks of direction, other
+// Harmless writes the characters that a terminal or a menu would obey instead of show (C0 and C1 controls, marks of direction, other
 // formats that have no shape) and bytes that are no UTF-8 as Go's escapes, such as \x1b. What is harmless stays.
 func Harmless(s string) string {
-	if utf8.ValidString(s) && strings.IndexFunc(s, obeyed) < 0 {
+	if utf8.ValidString(s) && strings.IndexFunc(s, Obeyed) < 0 {
 		return s
 	}
 	var b strings.Builder
 	for len(s) > 0 {
 		r, size := utf8.DecodeRuneInString(s)
-		if obeyed(r) || r == utf8.RuneError && size == 1 {
+		if Obeyed(r) || r == utf8.RuneError && size == 1 {
 			quoted := strconv.Quote(s[:size])
 			b.WriteString(quoted[1 : len(quoted)-1])
 		} else {
@@ -31,8 +31,8 @@ func Harmless(s string) string {
 	return b.String()
 }
 
-// obeyed tells whether a terminal does something else with the character than show it.
-func obeyed(r rune) bool { return !unicode.IsPrint(r) }
+// Obeyed tells whether a terminal or a menu does something else with the character than show it.
+func Obeyed(r rune) bool { return !unicode.IsPrint(r) }
 
 // HarmlessLines is Harmless for a text whose line ends are meant.
 func HarmlessLines(s string) string {
@@ -43,10 +43,13 @@ func HarmlessLines(s string) string {
 	return strings.Join(lines, "\n")
 }
 
-// quoted is a name from outside in quotation marks, so that nothing in it passes for words of ours.
-func quoted(name string) string {
-	if utf8.RuneCountInString(name) > longestName {
-		name = string([]rune(name)[:longestName]) + "…"
+// Quoted is a name from outside in quotation marks, so that nothing in it passes for words of ours.
+func Quoted(name string) string { return strconv.Quote(Clip(name, longestName)) }
+
+// Clip cuts a text after so many characters, and shows that it did.
+func Clip(s string, longest int) string {
+	if utf8.RuneCountInString(s) <= longest {
+		return s
 	}
-	return strconv.Quote(name)
+	return string([]rune(s)[:longest]) + "…"
 }
