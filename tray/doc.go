@@ -1,3 +1,3 @@
-// Package tray is the room of the applet netvm-tray: a pure view built from a status, and the binding to systray,
-// which no other package may import. Nothing is built yet.
+// Package tray is the applet netvm-tray: it follows netvmd on the system bus and shows, through the systray library, what
+// tray/view makes of it. One goroutine owns all that is known; GTK has the main thread.
 package tray

@@ -30,6 +30,7 @@ var mayImport = map[string][]string{
 	"netvmd/tray/view":               {"internal/netvm", "internal/words"},
 	"netvmd/tray/view/examples":      {"internal/netvm", "tray/view"},
 	"netvmd/tray":                    {"internal/netvm", "dbus", "tray/icons", "tray/view"},
+	"netvmd/cmd/netvm-tray":          {"tray"},
 	"netvmd/tray/icons":              {"tray/view"},
 	"netvmd/packaging":               nil,
 	"netvmd/packaging/man":           nil,
@@ -39,6 +40,8 @@ var mayImport = map[string][]string{
 	"netvmd/internal/lab":    {"internal/netvm", "dbus", "internal/lab/fakebus", "packaging"},
 	// Services of the bus for the tests of nmhook too, which the lab is too big for.
 	"netvmd/internal/lab/fakebus": {"internal/netvm"},
+	// A private X desktop for the tray.
+	"netvmd/internal/lab/desktop": {"internal/lab"},
 	"netvmd/cmd/netvm-lab":        {"internal/netvm", "internal/lab"},
 	// What more than one program is made of.
 	"netvmd/internal/parts": {"internal/netvm", "internal/config", "internal/firewall", "internal/store", "internal/vif"},

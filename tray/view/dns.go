@@ -36,9 +36,12 @@ func target(t netvm.Target) Row { return say("%s%s%s", t.Virtual, words.Arrow, w
 
 // source says where the resolvers come from and, below, why, and what else there is.
 func source(s netvm.Status, now time.Time) Row {
+	if len(s.DNSTargets) == 0 && s.DNSSource == "" {
+		return Row{}
+	}
 	var rows []Row
 	if s.DNSReason != "" {
-		rows = append(rows, wrapped("%s", s.DNSReason)...)
+		rows = append(rows, wrapped("Why: %s", s.DNSReason)...)
 	}
 	rows = append(rows, servers(s.DNSServers)...)
 	for _, d := range s.DNSDropped[:min(len(s.DNSDropped), mostDropped)] {

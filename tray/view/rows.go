@@ -65,8 +65,16 @@ func wrapped(format string, args ...any) []Row {
 	return out
 }
 
-// safe makes a text fit to be shown in a menu, whatever was put into it.
-func safe(text string) string { return words.Clip(settled(words.Harmless(text)), longestRow) }
+// safe makes a text fit to be shown in a menu, whatever was put into it. It is never empty, as such a row would be hidden.
+func safe(text string) string {
+	if strings.TrimSpace(text) == "" {
+		return blank
+	}
+	return words.Clip(settled(words.Harmless(text)), longestRow)
+}
+
+// blank stands for a text from outside with nothing in it.
+const blank = "–"
 
 // leftToRightMark is U+200E. It has no shape.
 const leftToRightMark = '\u200e'

@@ -55,7 +55,7 @@ func reach(s netvm.Status) string {
 	case netvm.Portal:
 		return through("Captive portal", "at")
 	case netvm.Offline:
-		return "Offline: no uplink is active"
+		return "Offline"
 	}
 	return "In a state that this tray does not know (" + words.Quoted(string(s.State)) + ")"
 }

@@ -1,0 +1,192 @@
+package tray
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"netvmd/dbus"
+	"netvmd/tray/view"
+)
+
+// The programs that are started.
+const (
+	editor   = "nm-connection-editor"
+	opener   = "xdg-open"
+	reporter = "netvmctl"
+)
+
+// longestAddress of a portal is given to the opener, in bytes: the same bound that netvmd has.
+const longestAddress = 2048
+
+// errands does what a click asks for.
+type errands struct {
+	environ []string // of the programs that are started
+	copy    func(text string)
+}
+
+// find says where a program is. netvmctl may stand beside this one, as where both were built.
+func find(program string) (string, error) {
+	if self, err := os.Executable(); err == nil && program == reporter {
+		if beside, err := exec.LookPath(filepath.Join(filepath.Dir(self), program)); err == nil {
+			return beside, nil
+		}
+	}
+	return exec.LookPath(program)
+}
+
+// hindered says which actions cannot be done here, and why.
+func hindered() map[view.Action]string {
+	needs := map[view.Action]string{
+		view.Edit: editor, view.Login: opener, view.CopyReport: reporter, view.SaveReport: reporter,
+	}
+	why := map[view.Action]string{}
+	for action, program := range needs {
+		if _, err := find(program); err != nil {
+			why[action] = program + " is not installed"
+		}
+	}
+	return why
+}
+
+func (e *errands) do(ctx context.Context, action view.Action, known view.Known, outcomes chan<- outcome) {
+	tell := func(o outcome) {
+		select {
+		case outcomes <- o:
+		case <-ctx.Done():
+		}
+	}
+	later := func(sentence string) { tell(outcome{sentence: sentence}) }
+	sentence, err := e.attempt(ctx, action, known, later)
+	if err != nil {
+		sentence = err.Error()
+	}
+	tell(outcome{sentence: sentence, done: true})
+}
+
+// attempt says what came of an action; later is told what comes of a program that is left running.
+func (e *errands) attempt(ctx context.Context, action view.Action, known view.Known, later func(string)) (string, error) {
+	switch action {
+	case view.Refresh:
+		return refresh(ctx)
+	case view.Edit:
+		return "the connection editor was started", e.launch(ctx, later, editor)
+	case view.Login:
+		address, err := portal(known.Status.PortalURL)
+		if err != nil {
+			return "", err
+		}
+		return "the portal was opened: " + address, e.launch(ctx, later, opener, address)
+	case view.CopyReport:
+		return e.copyReport(ctx)
+	case view.SaveReport:
+		return e.saveReport(ctx)
+	}
+	return "", fmt.Errorf("%q is no action", action)
+}
+
+// refresh has netvmd read every source again. polkit may ask the person at the screen.
+func refresh(ctx context.Context) (string, error) {
+	client, err := dbus.Connect(ctx)
+	if err != nil {
+		return "", fmt.Errorf("refresh DNS: %w", err)
+	}
+	defer func() { _ = client.Close() }() // the answer is there
+	switch changed, err := client.Refresh(ctx); {
+	case err != nil:
+		return "", fmt.Errorf("refresh DNS: %w", err)
+	case changed:
+		return "DNS was refreshed, and the rules were changed", nil
+	}
+	return "DNS was refreshed: all was as it should be", nil
+}
+
+// portal checks an address that came from the network before a browser is given it.
+func portal(address string) (string, error) {
+	u, err := url.Parse(address)
+	switch {
+	case err != nil || len(address) > longestAddress:
+		return "", fmt.Errorf("the portal's address makes no sense: %.100q", address)
+	case u.Scheme != "http" && u.Scheme != "https", u.Hostname() == "", u.User != nil:
+		return "", fmt.Errorf("the portal's address is none of the web: %.100q", address)
+	}
+	return u.String(), nil
+}
+
+// launch starts a program and leaves it to itself. Its failure is told later.
+func (e *errands) launch(ctx context.Context, later func(string), program string, args ...string) error {
+	path, err := find(program)
+	if err != nil {
+		return fmt.Errorf("%s is not installed", program)
+	}
+	cmd := exec.CommandContext(context.WithoutCancel(ctx), path, args...)
+	cmd.Env = e.environ
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // it goes on when the tray ends
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("start %s: %w", program, err)
+	}
+	go func() {
+		if err := cmd.Wait(); err != nil {
+			later(failure(program, err))
+		}
+	}()
+	return nil
+}
+
+// failure says how a program ended.
+func failure(program string, err error) string {
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.Exited() {
+		return fmt.Sprintf("%s failed with exit code %d", program, exit.ExitCode())
+	}
+	return fmt.Sprintf("%s failed: %v", program, err)
+}
+
+// readEvery is how often the counters are read while the menu is open.
+const readEvery = time.Second
+
+// readLive reads the counters and the routes at once and then again and again, until ctx ends.
+func readLive(log *slog.Logger) func(context.Context, chan<- reading) {
+	return func(ctx context.Context, readings chan<- reading) {
+		client, err := dbus.Connect(ctx)
+		if err != nil {
+			log.Debug("no counters", "error", err)
+			return
+		}
+		defer func() { _ = client.Close() }() // nothing is awaited
+		again := time.NewTicker(readEvery)
+		defer again.Stop()
+		for {
+			r, err := readOnce(ctx, client)
+			if err != nil {
+				log.Debug("no counters", "error", err)
+			} else {
+				select {
+				case readings <- r:
+				case <-ctx.Done():
+				}
+			}
+			select {
+			case <-again.C:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}
+}
+
+func readOnce(ctx context.Context, client *dbus.Client) (reading, error) {
+	_, tally, err := client.Statistics(ctx)
+	if err != nil {
+		return reading{}, err
+	}
+	routes, err := client.Routes(ctx)
+	return reading{traffic: tally.Traffic, routes: routes}, err
+}

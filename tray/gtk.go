@@ -1,0 +1,115 @@
+package tray
+
+/*
+#cgo pkg-config: gtk+-3.0 x11
+#include <stdlib.h>
+#include "gtk.h"
+*/
+import "C"
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"strings"
+	"sync"
+	"unsafe"
+)
+
+// screen is the one connection to the display that a program with GTK has. GTK's callbacks carry no Go value, hence the
+// variable.
+var screen = struct {
+	slots chan slot // capacity 1: the newest
+	menus chan bool // capacity 1: whether the menu is open, the newest
+	log   *slog.Logger
+	leave func() // when the display is gone
+
+	mu     sync.Mutex
+	queued []func() // for the main thread
+}{
+	slots: make(chan slot, 1),
+	menus: make(chan bool, 1),
+}
+
+// slot is the tray icon's place in the panel.
+type slot struct {
+	docked bool
+	size   int // in pixels, of the side that the panel fixes
+}
+
+// openScreen connects to the display; false = there is none. When it goes away later, leave is called and the program
+// ends. On the main thread.
+func openScreen(log *slog.Logger, leave func()) bool {
+	screen.log, screen.leave = log, leave
+	return C.tray_start() != 0
+}
+
+// onMainThread has f called on the main thread, after what was asked of GTK before.
+func onMainThread(f func()) {
+	screen.mu.Lock()
+	screen.queued = append(screen.queued, f)
+	screen.mu.Unlock()
+	C.tray_soon()
+}
+
+//export mainThreadFree
+func mainThreadFree() {
+	screen.mu.Lock()
+	f := screen.queued[0]
+	screen.queued = screen.queued[1:]
+	screen.mu.Unlock()
+	f()
+}
+
+//export slotChanged
+func slotChanged(docked, size C.int) {
+	replace(screen.slots, slot{docked: docked != 0, size: int(size)})
+}
+
+//export menuShown
+func menuShown(shown C.int) { replace(screen.menus, shown != 0) }
+
+//export displayLost
+func displayLost() {
+	screen.log.Info("the display is gone")
+	screen.leave()
+	os.Exit(0)
+}
+
+// harmless is what GTK complains of and need not: a window is thawed once too often whenever an icon docks; and that
+// there is no session bus is said once, by us.
+var harmless = []string{"gdk_window_thaw_toplevel_updates", "session bus"}
+
+//export glibSaid
+func glibSaid(domain, message *C.char) {
+	text, level := C.GoString(message), slog.LevelWarn
+	for _, h := range harmless {
+		if strings.Contains(text, h) {
+			level = slog.LevelDebug
+		}
+	}
+	screen.log.Log(context.Background(), level, "GTK complains", "domain", C.GoString(domain), "message", text)
+}
+
+// hideRow hides the row at a place of the menu.
+func hideRow(path []C.int) {
+	onMainThread(func() { C.tray_hide_row(&path[0], C.int(len(path))) })
+}
+
+// copyText gives the clipboard a text.
+func copyText(text string) {
+	onMainThread(func() {
+		c := C.CString(text)
+		defer C.free(unsafe.Pointer(c))
+		C.tray_copy(c, C.int(len(text)))
+	})
+}
+
+// replace puts a value into a channel with room for one, instead of what was not received yet. There is one sender.
+func replace[T any](c chan T, v T) {
+	select {
+	case <-c:
+	default:
+	}
+	c <- v
+}
