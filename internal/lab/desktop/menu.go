@@ -65,6 +65,10 @@ func (d *Desktop) Menu(ctx context.Context) (menu Item, err error) {
 	if err != nil {
 		return Item{}, err
 	}
+	return readMenu(ctx, object)
+}
+
+func readMenu(ctx context.Context, object godbus.BusObject) (Item, error) {
 	var revision uint32
 	var root layout
 	// Item 0 is the root, a depth of -1 is all of it, and no names are all properties: libdbusmenu, dbus-menu.xml.
