@@ -39,7 +39,7 @@ func (e *errands) report(ctx context.Context) (string, error) {
 	cmd := exec.CommandContext(ctx, path, "report")
 	cmd.Env, cmd.Stdout, cmd.Stderr, cmd.WaitDelay = e.environ, &text, &complaint, endGrace
 	err = cmd.Run()
-	first, _, _ := strings.Cut(complaint.String(), "\n")
+	first, _, _ := strings.Cut(complaint.kept.String(), "\n")
 	switch {
 	case ctx.Err() != nil:
 		return "", fmt.Errorf("%s report took longer than %s", reporter, reportDeadline)
@@ -50,23 +50,24 @@ func (e *errands) report(ctx context.Context) (string, error) {
 	case text.full:
 		return "", fmt.Errorf("%s report is longer than %d bytes", reporter, longestReport)
 	}
-	return text.String(), nil
+	return text.kept.String(), nil
 }
 
-// bounded keeps the first bytes of what is written to it.
+// bounded keeps the first bytes of what is written to it. It has nothing of the buffer's own, or io.Copy would find the
+// buffer's ReadFrom and pass the bound by.
 type bounded struct {
-	bytes.Buffer
+	kept bytes.Buffer
 	most int
 	full bool // something was left out
 }
 
 func (b *bounded) Write(p []byte) (int, error) {
-	room := b.most - b.Len()
+	room := b.most - b.kept.Len()
 	if len(p) <= room {
-		return b.Buffer.Write(p)
+		return b.kept.Write(p)
 	}
 	b.full = true
-	b.Buffer.Write(p[:room])
+	b.kept.Write(p[:room])
 	return len(p), nil
 }
 
