@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"image"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -83,8 +84,9 @@ func TestTheIconDocksAgainWhenThePanelComesBack(t *testing.T) {
 		s, icon := docked(t, kind, 22)
 		s.settle(icon, shown(example(t, "ethernet")))
 		for _, slot := range []int{48, 24} {
-			s.must(s.panel.Stop(s.ctx))
-			s.become(example(t, "offline")) // while there is no panel
+			s.must(s.panel.Stop(s.ctx)) // by SIGKILL: tint2 takes the icon's window with it
+			s.become(example(t, "offline"))
+			s.strays()
 			s.startPanel(kind, slot)
 			s.settle(s.icon(slot), shown(example(t, "offline")))
 			s.become(example(t, "wifi-good"))
@@ -93,10 +95,22 @@ func TestTheIconDocksAgainWhenThePanelComesBack(t *testing.T) {
 	})
 }
 
+// strays waits until nothing is to be seen where panels are: an icon without a panel is no window on the desktop.
+func (s *scene) strays() {
+	s.t.Helper()
+	corner := image.Rect(0, 0, 300, 60)
+	picture, err := s.Screen.AwaitPicture(s.ctx, corner, "an empty screen", func(p *image.RGBA) bool { return ink(p).Empty() })
+	if err != nil {
+		s.keep(picture)
+	}
+	s.must(err)
+}
+
 func TestItWaitsForAPanel(t *testing.T) {
 	s := open(t, desktop.Options{})
 	s.run()
 	s.printed("no panel")
+	s.strays()
 	s.startPanel(desktop.Trayer, 24)
 	s.settle(s.icon(24), shown(example(t, "ethernet")))
 }
