@@ -85,7 +85,7 @@ type scene struct {
 	netvmd *lab.StandIn
 	panel  *desktop.Panel
 	kind   desktop.Kind // of the panel
-	away   bool         // netvmd does not run
+	away   *bool        // netvmd does not run
 	tray   *lab.Process
 }
 
@@ -95,7 +95,7 @@ func open(t *testing.T, o desktop.Options) *scene {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	t.Cleanup(cancel)
-	s := &scene{t: t, ctx: ctx}
+	s := &scene{t: t, ctx: ctx, away: new(bool)}
 	var err error
 	s.Desktop, err = desktop.New(ctx, o)
 	s.must(err)
@@ -168,15 +168,15 @@ func (s *scene) become(known view.Known) {
 	s.t.Helper()
 	if !known.Running {
 		s.must(s.netvmd.Stop())
-		s.away = true
+		*s.away = true
 		return
 	}
 	tally := netvm.Tally{Traffic: known.Traffic}
 	s.netvmd.Count(tally, known.Routes)
 	s.netvmd.Publish(known.Status)
-	if s.away {
+	if *s.away {
 		s.must(s.netvmd.Serve(s.ctx))
-		s.away = false
+		*s.away = false
 	}
 }
 
@@ -198,4 +198,11 @@ func (s *scene) settle(icon desktop.Window, want view.Shown) *image.RGBA {
 	}
 	s.must(err)
 	return picture
+}
+
+// in is the scene for a test within its own.
+func (s *scene) in(t *testing.T) *scene {
+	within := *s
+	within.t = t
+	return &within
 }

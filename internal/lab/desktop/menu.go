@@ -78,6 +78,15 @@ func readMenu(ctx context.Context, object godbus.BusObject) (Item, error) {
 	return root.item()
 }
 
+// AwaitMenu waits until the menu satisfies; without one it goes on waiting.
+func (d *Desktop) AwaitMenu(ctx context.Context, holds func(Item) bool) error {
+	_, err := await(ctx, "a menu with other words", func() (bool, bool, error) {
+		menu, err := d.Menu(ctx)
+		return true, err == nil && holds(menu), nil
+	})
+	return err
+}
+
 // findMenu finds the menu's object.
 func findMenu(ctx context.Context, conn *godbus.Conn) (godbus.BusObject, error) {
 	var names []string
