@@ -49,7 +49,7 @@ var mayImport = map[string][]string{
 		"internal/systembus", "internal/vif"},
 	"netvmd/cmd/vif-route-netvm": {"internal/config", "internal/parts", "internal/store/xenstore", "internal/vif"},
 	"netvmd/cmd/netvmctl": {"dbus", "internal/netvm", "internal/config", "internal/firewall", "internal/parts",
-		"internal/doctor", "internal/report", "internal/vif", "internal/words"},
+		"internal/doctor", "internal/report", "internal/systembus", "internal/vif", "internal/words"},
 	"netvmd/cmd/netvmd": {"dbus", "nmhook", "internal/config", "internal/engine", "internal/firewall", "internal/hooks",
 		"internal/netvm", "internal/override", "internal/parts", "internal/store", "internal/vif"},
 }

@@ -57,7 +57,7 @@ func (t Told) Next(k Known) (after Told, notice Notice, due bool) {
 func (t Told) occasion(s netvm.Status) occasion {
 	service, _ := words.AppVMDNS(s)
 	switch {
-	case s.State == netvm.Offline && (t.wayOut != "" || t.said == uplinkLost):
+	case s.State == netvm.Offline && t.wayOut != "":
 		return uplinkLost
 	case s.State == netvm.Offline:
 		return nothing
