@@ -12,7 +12,7 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev
 LDFLAGS  := -s -w -X main.version=$(VERSION)
 PROGRAMS := netvmd netvmctl vif-route-netvm netvm-lab
 # The one program in cgo, and the libraries of which it needs the headers.
-TRAY     := $(wildcard cmd/netvm-tray)
+TRAY      := netvm-tray
 TRAY_LIBS := gtk+-3.0 ayatana-appindicator3-0.1
 # Where everything is built.
 BIN      ?= bin
@@ -47,7 +47,7 @@ test: deps check ## install what is needed, then everything that CI checks
 build: headers icons ## all programs into bin/
 	@mkdir -p $(BIN)
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/ $(addprefix ./cmd/,$(PROGRAMS))
-	$(if $(TRAY),CGO_ENABLED=1 go build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/netvm-tray)
+	CGO_ENABLED=1 go build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/$(TRAY)
 
 # One line instead of a page of the compiler's.
 headers:
@@ -105,7 +105,7 @@ vuln: ## known vulnerabilities in what we import (asks the Go vulnerability data
 	$(GOVULNCHECK) ./...
 
 install: man completions icons ## into DESTDIR
-	install -D -m 0755 -t $(DESTDIR)/usr/bin $(BIN)/netvmd $(BIN)/netvmctl
+	install -D -m 0755 -t $(DESTDIR)/usr/bin $(BIN)/netvmd $(BIN)/netvmctl $(BIN)/netvm-tray
 	install -D -m 0755 -t $(DESTDIR)/usr/lib/netvmd $(BIN)/vif-route-netvm
 	mkdir -p $(DESTDIR)/etc/xen/scripts
 	ln -sf /usr/lib/netvmd/vif-route-netvm $(DESTDIR)/etc/xen/scripts/vif-route-netvm

@@ -68,6 +68,7 @@ func TestANetworkManagerThatKnowsNoSuchAddressIsFollowed(t *testing.T) {
 	startBus(t)
 	f := nmFake(t)
 	f.set(nmPath, nmName, "Connectivity", uint32(2))
+	f.set(nmPath, nmName, portalProperty, nil)
 	f.own()
 	w := watch(t)
 	w.until("the portal", portalIs("", 0))

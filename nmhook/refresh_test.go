@@ -75,7 +75,7 @@ func TestRefreshSaysWhatASourceRefuses(t *testing.T) {
 	if err := w.refresh(patience); err == nil || !strings.Contains(err.Error(), "read DNS of "+resolvedName) {
 		t.Errorf("%v", err)
 	}
-	if v := w.until("the fault", hasFault("no such property DNS")); len(v.Resolved.Servers) != 1 {
+	if v := w.until("the fault", hasFault("No such property “DNS”")); len(v.Resolved.Servers) != 1 {
 		t.Errorf("what it said last is gone: %+v", v)
 	}
 }

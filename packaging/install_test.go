@@ -16,6 +16,7 @@ var installed = map[string]string{
 	"etc/xen/scripts/vif-route-netvm":                              "link to /usr/lib/netvmd/vif-route-netvm",
 	"etc/xdg/autostart/netvm-tray-plain.desktop":                   "text",
 	"etc/xdg/autostart/netvm-tray.desktop":                         "text",
+	"usr/bin/netvm-tray":                                           "program",
 	"usr/bin/netvmctl":                                             "program",
 	"usr/bin/netvmd":                                               "program",
 	"usr/lib/netvmd/vif-route-netvm":                               "program",
@@ -30,6 +31,7 @@ var installed = map[string]string{
 	"usr/share/doc/netvmd/examples/openvpn-dns":                    "program",
 	"usr/share/doc/netvmd/examples/wg0.conf":                       "text",
 	"usr/share/fish/vendor_completions.d/netvmctl.fish":            "text",
+	"usr/share/man/man1/netvm-tray.1":                              "text",
 	"usr/share/man/man1/netvmctl.1":                                "text",
 	"usr/share/man/man5/netvmd.toml.5":                             "text",
 	"usr/share/man/man5/org.qubes_os.NetVM1.5":                     "text",
@@ -84,12 +86,13 @@ func TestMakeInstall(t *testing.T) {
 	}{
 		{"every file is where it belongs, and nothing else is there", root.holdsWhatBelongs},
 		{"units and pages name what is installed", root.namesWhatIsThere},
-		{"the desktop's entries are valid", root.entriesAreValid},
+		{"the desktop's entries are valid, and start what is installed with its picture", root.entriesAreValid},
 		{"every program says its version", root.saysItsVersion},
 		{"the shells' completions ask netvmctl", root.completes},
 		{"every page is read without a warning and has its sections", root.pagesAreWhole},
 		{"netvmctl's page has every command and flag", root.pageHasCommands},
 		{"the other programs' pages have their flags", root.pagesHaveFlags},
+		{"the tray's page has every icon", root.pageHasIcons},
 		{"the bus's page has every member", root.pageHasMembers},
 		{"the configuration's page has every key with its default", root.pageHasKeys},
 	} {
@@ -178,12 +181,14 @@ func (r root) entriesAreValid() {
 			if said := r.output("desktop-file-validate", r.path(name)); said != "" {
 				r.Errorf("%s: %s", name, said)
 			}
+			r.matches(`(?m)^Exec=(netvm-tray)( |$)`, r.read(name))
+			r.matches(`(?m)^Icon=(netvm-tray)$`, r.read(name))
 		}
 	}
 }
 
 func (r root) saysItsVersion() {
-	for _, program := range []string{"usr/bin/netvmd", "usr/lib/netvmd/vif-route-netvm"} {
+	for _, program := range []string{"usr/bin/netvmd", "usr/bin/netvm-tray", "usr/lib/netvmd/vif-route-netvm"} {
 		if got := r.output(r.path(program), "--version"); got != filepath.Base(program)+" 1.2.3\n" {
 			r.Errorf("%s says %q", program, got)
 		}

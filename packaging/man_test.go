@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"netvmd/tray/view"
 )
 
 // man reads an installed page as a person does, at 80 columns.
@@ -123,6 +125,7 @@ func (r root) completions(line []string) (words []string) {
 func (r root) pagesHaveFlags() {
 	for program, page := range map[string]string{
 		"usr/bin/netvmd":                 "usr/share/man/man8/netvmd.8",
+		"usr/bin/netvm-tray":             "usr/share/man/man1/netvm-tray.1",
 		"usr/lib/netvmd/vif-route-netvm": "usr/share/man/man8/vif-route-netvm.8",
 	} {
 		help, err := exec.Command(r.path(program), "--help").CombinedOutput()
@@ -132,6 +135,12 @@ func (r root) pagesHaveFlags() {
 		for _, flag := range r.matches(`(?m)^  -(\S+)`, string(help)) {
 			r.explains(page, "--"+flag)
 		}
+	}
+}
+
+func (r root) pageHasIcons() {
+	for _, icon := range view.Icons {
+		r.says("usr/share/man/man1/netvm-tray.1", string(icon))
 	}
 }
 

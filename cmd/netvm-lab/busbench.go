@@ -41,7 +41,7 @@ func (m *measure) onTheBus(ctx context.Context, c common, b lab.Backend) error {
 		}
 		for _, step := range []func(context.Context) error{
 			func(ctx context.Context) error {
-				return m.programs(ctx, filepath.Join(filepath.Dir(c.netvmd), "netvmctl"))
+				return m.programs(ctx, c.beside("netvmctl"))
 			},
 			m.answers,
 			m.flooded,

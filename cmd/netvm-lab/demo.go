@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -55,7 +54,7 @@ func demo(ctx context.Context, args []string) error {
 	}
 	for _, b := range backends {
 		if err := c.withLab(ctx, b, "debug", func(l *lab.Lab) error {
-			s := &story{lab: l, netvmctl: filepath.Join(filepath.Dir(c.netvmd), "netvmctl"), out: out, pace: pace}
+			s := &story{lab: l, netvmctl: c.beside("netvmctl"), out: out, pace: pace}
 			return s.tell(ctx, b)
 		}); err != nil {
 			return err

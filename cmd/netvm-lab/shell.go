@@ -44,12 +44,17 @@ func shell(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
+	return c.explore(ctx, func(l *lab.Lab) error { return openShell(l, shellHelp) })
+}
+
+// explore builds the lab, with the netvm on the network "home", and leaves it to a person.
+func (c *common) explore(ctx context.Context, use func(*lab.Lab) error) error {
 	backends, err := c.backends()
 	if err != nil {
 		return err
 	}
 	if len(backends) != 1 {
-		return fmt.Errorf("shell: one backend at a time; %w", errUsage)
+		return fmt.Errorf("explore one backend at a time; %w", errUsage)
 	}
 	if err := lab.Enter(); err != nil {
 		return err
@@ -58,18 +63,18 @@ func shell(ctx context.Context, args []string) error {
 		if err := l.NetVM.NMCLI(ctx, "connection", "up", "home"); err != nil {
 			return err
 		}
-		return openShell(l)
+		return use(l)
 	})
 }
 
-// openShell runs a shell in the netvm until the user leaves it. Ctrl-C is the shell's own business.
-func openShell(l *lab.Lab) error {
+// openShell runs a shell in the netvm, which begins with a text, until the user leaves it. Ctrl-C is the shell's own business.
+func openShell(l *lab.Lab, text string) error {
 	self, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("shell: %w", err)
 	}
 	setup, help := filepath.Join(lab.Root, "shellrc"), filepath.Join(lab.Root, "shell-help")
-	for path, text := range map[string]string{setup: shellSetup, help: shellHelp} {
+	for path, text := range map[string]string{setup: shellSetup, help: text} {
 		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 			return fmt.Errorf("shell: %w", err)
 		}

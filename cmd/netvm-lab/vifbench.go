@@ -39,7 +39,7 @@ type vifMeasure struct {
 
 // vifs measures in a lab without daemons: the hotplug program needs none.
 func (c *common) vifs(ctx context.Context, out terminal, b lab.Backend) (err error) {
-	l, err := lab.New(ctx, lab.Options{VifRoute: c.vifRoute(), Backend: b, Bare: true})
+	l, err := lab.New(ctx, lab.Options{VifRoute: c.beside("vif-route-netvm"), Backend: b, Bare: true})
 	if err != nil {
 		return err
 	}

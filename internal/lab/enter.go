@@ -3,6 +3,7 @@ package lab
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -161,8 +162,8 @@ func prepareMounts() error {
 	if err := unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
 		return fmt.Errorf("lab: mount a fresh /proc: %w", err)
 	}
-	if err := unix.Mount("tmpfs", "/run", "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0755"); err != nil {
-		return fmt.Errorf("lab: mount a tmpfs on /run: %w", err)
+	if err := coverRun(); err != nil {
+		return fmt.Errorf("lab: %w", err)
 	}
 	if err := os.MkdirAll(realEtc, 0o755); err != nil {
 		return fmt.Errorf("lab: %w", err)
@@ -171,4 +172,28 @@ func prepareMounts() error {
 		return fmt.Errorf("lab: bind /etc to %s: %w", realEtc, err)
 	}
 	return nil
+}
+
+// sessions is where the people who are logged in have their folders, with their session's bus and their display's key.
+const sessions = "/run/user"
+
+// coverRun mounts a tmpfs on /run that has nothing of the machine's but the sessions, where there are any.
+func coverRun() error {
+	covered, err := os.Open(sessions)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := unix.Mount("tmpfs", "/run", "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0755"); err != nil {
+		return fmt.Errorf("mount a tmpfs on /run: %w", err)
+	}
+	if covered == nil {
+		return nil
+	}
+	if err := os.MkdirAll(sessions, 0o755); err != nil {
+		return err
+	}
+	if err := unix.Mount(fmt.Sprintf("/proc/self/fd/%d", covered.Fd()), sessions, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+		return fmt.Errorf("bind the covered %s: %w", sessions, err)
+	}
+	return covered.Close()
 }

@@ -7,8 +7,16 @@ import (
 )
 
 // nmConfig keeps NetworkManager away from vifs and from devices that nobody gave a connection, and from
-// asking polkit, which is not there.
-const nmConfig = `[main]
+// asking polkit, which is not there. It looks how far it gets only when it is told to, and when a connection comes up.
+func (v *NetVM) nmConfig() string {
+	check := "enabled=false\n"
+	if v.options.Portal {
+		check = fmt.Sprintf("enabled=true\nuri=%s\ninterval=3600\n", portalURL(homeSite.prefix))
+	}
+	return nmBasics + check
+}
+
+const nmBasics = `[main]
 plugins=keyfile
 dhcp=internal
 no-auto-default=*
@@ -22,7 +30,6 @@ unmanaged-devices=interface-name:vif*
 level=INFO
 
 [connectivity]
-enabled=false
 `
 
 // dhcpConnection is a connection that takes addresses and resolvers from the network.

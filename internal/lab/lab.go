@@ -36,6 +36,11 @@ type Options struct {
 	// Bare leaves out all daemons, the office and the VPN: the netvm has a fixed address at home, and its AppVMs are
 	// there, not attached yet. Such a lab is up in a tenth of a second.
 	Bare bool
+	// FakeNetworkManager has NetworkManager played by NetVM.FakeNM instead of the real one, for Wi-Fi and modems, which no machine
+	// has in a namespace. The netvm then has fixed addresses at home.
+	FakeNetworkManager bool
+	// Portal has NetworkManager check how far it gets, with a web server at home that can play a captive portal: Lab.Portal.
+	Portal bool
 }
 
 // Virtual DNS addresses. The IPv4 ones are those of Qubes; IPv6 has no fixed ones yet, so these are free
@@ -53,6 +58,7 @@ type Lab struct {
 	VPN      *Network
 	Work     *AppVM
 	Personal *AppVM
+	Portal   *Portal // at home; nil unless it was asked for
 
 	again []*AppVM
 }
@@ -125,6 +131,11 @@ func (l *Lab) furnish(ctx context.Context, o Options) error {
 			return err
 		}
 	}
+	if o.Portal {
+		if l.Portal, err = l.Home.servePortal(); err != nil {
+			return err
+		}
+	}
 	for _, a := range []*AppVM{l.Work, l.Personal} {
 		if o.VifRoute == "" {
 			continue
@@ -135,6 +146,9 @@ func (l *Lab) furnish(ctx context.Context, o Options) error {
 	}
 	if err := l.NetVM.StartBus(ctx); err != nil {
 		return err
+	}
+	if o.FakeNetworkManager {
+		return errors.Join(l.NetVM.settleAt(l.Home), l.NetVM.StartFakeNetworkManager(ctx))
 	}
 	return l.NetVM.StartNetworkManager(ctx)
 }
@@ -170,8 +184,12 @@ func (l *Lab) Close() error {
 		if l.NetVM.XenStore != nil {
 			errs = append(errs, l.NetVM.XenStore.Close(), l.NetVM.StopQubesDB())
 		}
+		if l.NetVM.FakeNM != nil {
+			_ = l.NetVM.FakeNM.Close() // it may have left the bus before
+		}
 		errs = append(errs, l.NetVM.nm.Stop(ctx, syscall.SIGKILL), l.NetVM.StopPolkit(ctx), l.NetVM.bus.Stop(ctx, syscall.SIGKILL))
 	}
+	errs = append(errs, l.Portal.close())
 	for _, n := range []*Network{l.Home, l.Office, l.VPN} {
 		if n == nil {
 			continue

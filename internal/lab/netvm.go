@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"netvmd/internal/lab/fakebus"
 	"netvmd/packaging"
 )
 
@@ -32,6 +33,9 @@ type NetVM struct {
 	// XenStore and QubesDB are what the toolstack says; the latter is nil while it does not run.
 	XenStore *XenStore
 	QubesDB  *QubesDB
+
+	// FakeNM plays NetworkManager; nil while it does not.
+	FakeNM *fakebus.NetworkManager
 
 	bus, nm, netvmd, resolved, polkit *Process
 
@@ -88,7 +92,7 @@ func (v *NetVM) writeFiles() error {
 	files := map[string]string{
 		Root + "/bus.conf":                  busConfig,
 		busPolicy:                           packaging.BusPolicy,
-		nmDir + "/NetworkManager.conf":      nmConfig,
+		nmDir + "/NetworkManager.conf":      v.nmConfig(),
 		nmDir + "/conf.d/.keep":             "",
 		nmDir + "/system-conf.d/.keep":      "",
 		nmDir + "/home.nmconnection":        dhcpConnection(homeSite),
@@ -206,6 +210,14 @@ func (v *NetVM) NetworkManager() *Process { return v.nm }
 // KillNetworkManager kills NetworkManager as a crash would: links keep their addresses.
 func (v *NetVM) KillNetworkManager(ctx context.Context) error {
 	return v.nm.Stop(ctx, syscall.SIGKILL)
+}
+
+// StartFakeNetworkManager has NetworkManager played, offline at first. To kill it, Close it; then it may be started again.
+func (v *NetVM) StartFakeNetworkManager(ctx context.Context) (err error) {
+	if v.FakeNM, err = fakebus.NewNetworkManager(busAddress); err != nil {
+		return err
+	}
+	return v.FakeNM.Own(ctx)
 }
 
 // Backend is what writes the kernel's rules in this lab.

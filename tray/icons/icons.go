@@ -36,15 +36,15 @@ func load(files fs.FS) (map[key][]byte, error) {
 	var missing []error
 	for _, icon := range append([]view.Icon{App}, view.Icons...) {
 		for _, size := range Sizes {
-			png, err := fs.ReadFile(files, path.Join("png", fmt.Sprint(size), string(icon)+".png"))
-			if err == nil && len(png) == 0 {
-				err = fmt.Errorf("%s at %d pixels is empty", icon, size)
-			}
-			if err != nil {
+			name := path.Join("png", fmt.Sprint(size), string(icon)+".png")
+			switch png, err := fs.ReadFile(files, name); {
+			case err != nil:
 				missing = append(missing, err)
-				continue
+			case len(png) == 0:
+				missing = append(missing, fmt.Errorf("%s is empty", name))
+			default:
+				loaded[key{icon, size}] = png
 			}
-			loaded[key{icon, size}] = png
 		}
 	}
 	return loaded, errors.Join(missing...)

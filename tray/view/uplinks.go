@@ -3,6 +3,8 @@ package view
 import (
 	"fmt"
 	"net/netip"
+	"unicode"
+	"unicode/utf8"
 
 	"netvmd/internal/netvm"
 	"netvmd/internal/words"
@@ -34,7 +36,7 @@ func uplinkNote(k Known) Row {
 	case n == 0:
 		return say("No uplink is active")
 	case n > uplinkPlaces:
-		return say("and %d more", n-uplinkPlaces)
+		return say("and %s", words.Count(n-uplinkPlaces, "more uplink"))
 	}
 	return Row{}
 }
@@ -56,13 +58,23 @@ func uplink(u netvm.Uplink, routes []netvm.Route) Row {
 	if u.Gateway.IsValid() {
 		rows = append(rows, say("Gateway %s", u.Gateway))
 	}
-	if r, found := defaultRoute(routes, u.Interface); found {
-		rows = append(rows, say("Default route, metric %d", r.Metric))
-	}
 	if u.Metered {
 		rows = append(rows, say("Metered"))
 	}
-	return under(heading, rows)
+	// What is read while the menu is open comes last, so that nothing moves under the pointer.
+	if r, found := defaultRoute(routes, u.Interface); found {
+		rows = append(rows, say("Default route, metric %d", r.Metric))
+	}
+	return under(capital(heading), rows)
+}
+
+// capital begins a row, as "mobile" and "tunnel" are words for the middle of a sentence.
+func capital(s string) string {
+	first, size := utf8.DecodeRuneInString(s)
+	if first == utf8.RuneError {
+		return s
+	}
+	return string(unicode.ToUpper(first)) + s[size:]
 }
 
 // defaultRoute is the preferred one of those over an interface.

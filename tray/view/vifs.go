@@ -130,10 +130,13 @@ func (t traces) line(v netvm.Vif) Row {
 
 // vif is a vif with all that is known of it.
 func (t traces) vif(v netvm.Vif) Row {
-	rows := []Row{say("Domain %d", v.DomID), say("State %s", cmp.Or(string(v.State), "unknown"))}
-	rows = append(rows, each(v.Addresses, mostAddresses, func(a netip.Addr) Row { return say("Address %s", a) })...)
+	rows := each(v.Addresses, mostAddresses, func(a netip.Addr) Row { return say("Address %s", a) })
 	if v.Visible.IsValid() {
 		rows = append(rows, say("Seen by the AppVM as %s", v.Visible))
+	}
+	rows = append(rows, say("Domain %d", v.DomID))
+	if v.MAC != "" {
+		rows = append(rows, say("MAC %s", v.MAC))
 	}
 	for _, g := range []netip.Addr{v.Gateway, v.Gateway6} {
 		if g.IsValid() {
@@ -143,17 +146,15 @@ func (t traces) vif(v netvm.Vif) Row {
 	if v.VisibleGateway.IsValid() {
 		rows = append(rows, say("Gateway seen as %s", v.VisibleGateway))
 	}
-	if v.MAC != "" {
-		rows = append(rows, say("MAC %s", v.MAC))
-	}
 	rows = append(rows, each(v.Addresses, mostAddresses, func(a netip.Addr) Row { return t.route(v, a) })...)
+	rows = append(rows, say("State %s", cmp.Or(string(v.State), "unknown")))
+	if !v.Since.IsZero() {
+		rows = append(rows, say("Since %s", words.Stamp(v.Since, t.now)))
+	}
 	if c, counted := t.traffic[v.Name]; counted {
 		rows = append(rows,
 			say("Sent %s, %s", words.Size(c.RxBytes), words.Count(c.RxPackets, "packet")),
 			say("Received %s, %s", words.Size(c.TxBytes), words.Count(c.TxPackets, "packet")))
-	}
-	if !v.Since.IsZero() {
-		rows = append(rows, say("Since %s", words.Stamp(v.Since, t.now)))
 	}
 	return under(summary(v), rows)
 }

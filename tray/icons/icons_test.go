@@ -1,0 +1,199 @@
+package icons
+
+import (
+	"bytes"
+	"fmt"
+	"image"
+	"image/color"
+	"image/draw"
+	"image/png"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"netvmd/tray/view"
+)
+
+// picture is an icon as it was made at a size, the size being one of Sizes.
+func picture(t *testing.T, icon view.Icon, size int) *image.NRGBA {
+	t.Helper()
+	if err := Check(); err != nil {
+		t.Fatal(err)
+	}
+	decoded, err := png.Decode(bytes.NewReader(PNG(icon, size)))
+	if err != nil {
+		t.Fatalf("%s at %d: %v", icon, size, err)
+	}
+	p := image.NewNRGBA(decoded.Bounds())
+	draw.Draw(p, p.Rect, decoded, p.Rect.Min, draw.Src)
+	return p
+}
+
+func TestEveryPictureHasItsSizeAndTwoClearPixelsAtTheEdge(t *testing.T) {
+	const clear = 2 // dom0 draws a border there, and takes the top left pixel for the background
+	for _, icon := range append([]view.Icon{App}, view.Icons...) {
+		for _, size := range Sizes {
+			p := picture(t, icon, size)
+			if p.Rect != image.Rect(0, 0, size, size) {
+				t.Errorf("%s at %d is %v", icon, size, p.Rect)
+			}
+			if at, is := strays(p, p.Rect.Inset(clear)); is {
+				t.Errorf("%s at %d is not clear at %v, which is nearer than %d pixels to the edge", icon, size, at, clear)
+			}
+		}
+	}
+}
+
+// strays finds a pixel outside a part of a picture that is not wholly transparent.
+func strays(p *image.NRGBA, part image.Rectangle) (image.Point, bool) {
+	for y := p.Rect.Min.Y; y < p.Rect.Max.Y; y++ {
+		for x := p.Rect.Min.X; x < p.Rect.Max.X; x++ {
+			if at := image.Pt(x, y); !at.In(part) && p.NRGBAAt(x, y).A != 0 {
+				return at, true
+			}
+		}
+	}
+	return image.Point{}, false
+}
+
+func TestIconsAreGrey(t *testing.T) {
+	for _, icon := range view.Icons {
+		for _, size := range Sizes {
+			p := picture(t, icon, size)
+			for i := 0; i < len(p.Pix); i += 4 {
+				if c := p.Pix[i : i+4]; c[3] != 0 && (c[0] != c[1] || c[1] != c[2]) {
+					t.Fatalf("%s at %d has the colour %v, which dom0 would replace", icon, size, c)
+				}
+			}
+		}
+	}
+}
+
+// inPanels calls check for every size that a panel has and for every kind of panel, with what is shown of each icon.
+func inPanels(t *testing.T, check func(t *testing.T, p panel, shown map[view.Icon]levels)) {
+	for _, size := range Sizes {
+		pictures := make(map[view.Icon]*image.NRGBA)
+		for _, icon := range view.Icons {
+			pictures[icon] = picture(t, icon, size)
+		}
+		for _, p := range panels() {
+			t.Run(fmt.Sprintf("%d pixels on a %s panel", size, p.name), func(t *testing.T) {
+				shown := make(map[view.Icon]levels)
+				for icon, picture := range pictures {
+					shown[icon] = p.draw(picture)
+				}
+				check(t, p, shown)
+			})
+		}
+	}
+}
+
+func TestAnyTwoIconsDifferInGreyLevels(t *testing.T) {
+	const enough = 0.08 // of the pixels
+	inPanels(t, func(t *testing.T, _ panel, shown map[view.Icon]levels) {
+		for i, a := range view.Icons {
+			for _, b := range view.Icons[i+1:] {
+				if d := differ(shown[a], shown[b]); d < enough {
+					t.Errorf("%s and %s differ in %.1f %% of the pixels", a, b, 100*d)
+				}
+			}
+		}
+	})
+}
+
+func TestEveryIconStandsOutFromThePanel(t *testing.T) {
+	const enough = 0.15 // of the pixels
+	inPanels(t, func(t *testing.T, p panel, shown map[view.Icon]levels) {
+		for _, icon := range view.Icons {
+			if d := p.stands(shown[icon]); d < enough {
+				t.Errorf("%s differs from the panel in %.1f %% of the pixels", icon, 100*d)
+			}
+		}
+	})
+}
+
+func TestTintKeepsLightnessAndTakesTheLabelsHue(t *testing.T) {
+	red := rgb(0xcc, 0, 0)
+	for _, tc := range []struct {
+		name           string
+		c, label, want color.NRGBA
+	}{
+		{"white has no room for a hue", rgb(255, 255, 255), red, rgb(255, 255, 255)},
+		{"black has none either", rgb(0, 0, 0), red, rgb(0, 0, 0)},
+		{"half grey becomes the pure hue", rgb(0x7f, 0x80, 0x80), red, rgb(255, 0, 0)},
+		{"a light grey becomes pale", rgb(191, 191, 191), red, rgb(255, 127, 127)},
+		{"a colour loses its own hue", rgb(0, 0, 204), red, rgb(204, 0, 0)},
+		{"a label without a hue makes grey", rgb(200, 100, 0), rgb(0, 0, 0), rgb(100, 100, 100)},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			if got := tint(tc.c, tc.label); got != tc.want {
+				t.Errorf("%v tinted with %v is %v, want %v", tc.c, tc.label, got, tc.want)
+			}
+		})
+	}
+}
+
+func TestPNGGivesTheSmallestThatIsLargeEnough(t *testing.T) {
+	for _, tc := range []struct {
+		name       string
+		size, want int
+	}{
+		{"a size that is made", 22, 22},
+		{"a size between two", 23, 24},
+		{"a size below the least", 1, 16},
+		{"no size", 0, 16},
+		{"a size beyond the largest", 65, 64},
+		{"the largest", 64, 64},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			if got := picture(t, view.Wired, tc.size).Rect.Dx(); got != tc.want {
+				t.Errorf("for %d pixels the picture has %d, want %d", tc.size, got, tc.want)
+			}
+		})
+	}
+}
+
+func TestPNGGivesTheSameSliceEachTime(t *testing.T) {
+	first := PNG(view.VPN, 22)
+	if len(first) == 0 {
+		t.Fatal(Check())
+	}
+	if again := PNG(view.VPN, 22); &first[0] != &again[0] {
+		t.Error("the second time it was a copy")
+	}
+	if allocations := testing.AllocsPerRun(10, func() { PNG(view.VPN, 22) }); allocations != 0 {
+		t.Errorf("it allocates %v times", allocations)
+	}
+}
+
+func TestPNGOfAnUnknownIconIsNil(t *testing.T) {
+	if got := PNG("netvm-none", 22); got != nil {
+		t.Errorf("got %d bytes", len(got))
+	}
+}
+
+func TestMissingPicturesAreNamed(t *testing.T) {
+	files := make(fstest.MapFS)
+	for _, icon := range append([]view.Icon{App}, view.Icons...) {
+		for _, size := range Sizes {
+			files[fmt.Sprintf("png/%d/%s.png", size, icon)] = &fstest.MapFile{Data: []byte("picture")}
+		}
+	}
+	if _, err := load(files); err != nil {
+		t.Errorf("with every picture: %v", err)
+	}
+	delete(files, "png/22/netvm-wired.png")
+	files["png/48/netvm-tray.png"].Data = nil
+	loaded, err := load(files)
+	if err == nil {
+		t.Fatal("no error")
+	}
+	for _, want := range []string{"png/22/netvm-wired.png", "png/48/netvm-tray.png"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%q does not name %s", err, want)
+		}
+	}
+	if want := (len(view.Icons)+1)*len(Sizes) - 2; len(loaded) != want {
+		t.Errorf("%d pictures were loaded, want the %d others", len(loaded), want)
+	}
+}
