@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"netvmd/internal/netvm"
 	"netvmd/tray/view"
 )
 
@@ -40,5 +41,18 @@ func TestANoticeWaitsUntilItHasSettled(t *testing.T) {
 	n.see(up)
 	if n.see(down); n.settled == nil {
 		t.Error("a later loss is not said")
+	}
+}
+
+func TestALossThatMaySettleByItselfWaitsLonger(t *testing.T) {
+	n := notices{settle: 20 * time.Millisecond}
+	n.see(view.Known{Running: true, Status: online(0)})
+	begun := time.Now()
+	n.see(view.Known{Running: true, Status: netvm.Status{State: netvm.Connecting, NMRunning: true}})
+	if n.settled == nil {
+		t.Fatal("a loss is not noted while another uplink is tried")
+	}
+	if receive(t, n.settled); time.Since(begun) < tentatively*n.settle {
+		t.Errorf("it is told after %s", time.Since(begun))
 	}
 }
