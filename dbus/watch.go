@@ -77,14 +77,25 @@ func (w *watcher) session(ctx context.Context) (connected bool, err error) {
 		if err := w.look(ctx, c); err != nil {
 			return true, err
 		}
-		for different := false; !different; {
-			sig, err := next(ctx, signals)
-			if err != nil {
-				return true, err
-			}
-			different = c.learn(sig) || sig.Sender != busName
+		if err := c.await(ctx, signals); err != nil {
+			return true, err
 		}
 	}
+}
+
+// await waits until something may be different, and takes the signals that have come by then, as one look answers them all.
+// Were there a look for each, they would pile up in godbus, which keeps what nobody takes. It takes no more than the channel
+// holds, so that a flood of them does not keep anybody from looking.
+func (c *Client) await(ctx context.Context, signals <-chan *godbus.Signal) error {
+	different := false
+	for taken := 0; !different || len(signals) > 0 && taken < cap(signals); taken++ {
+		sig, err := next(ctx, signals)
+		if err != nil {
+			return err
+		}
+		different = c.learn(sig) || sig.Sender != busName || different
+	}
+	return nil
 }
 
 // look reads the status, once for all the signals that came before.

@@ -19,7 +19,7 @@ const (
 	changes = 10_000
 	// warming is how many of them come before the first measurement: by then every row of the menu has been made, and Go's
 	// and C's heaps have the size that they keep.
-	warming = changes / 5
+	warming = changes / 10
 	// growth is by how much the resident memory may differ afterwards, in bytes: less than 400 a change. A leak of one row's
 	// text at each change would be more.
 	growth = 3 << 20
