@@ -1,4 +1,9 @@
 // Package icons holds the tray's pictures: PNGs that `make icons` renders from the drawings in packaging/icons.
+//
+// Each icon is drawn three times, as no drawing is sharp at every size: on a grid of 16 pixels; on one of 22, which also
+// serves 24 with a pixel more around it; and on one of 16 units, of which each is 2, 3 or 4 whole pixels at 32, 48 and
+// 64. dom0 replaces an icon's colours by one hue, hence two tones and their shapes tell everything. What works is light
+// with a dark rim, what does not is dark with a light one, so that either stands out from any panel.
 package icons
 
 import (
