@@ -171,9 +171,11 @@ func (a *applet) follow(e dbus.Event) {
 	}
 }
 
-// settle takes the panel's.
+// settle takes the panel's. It gives a place of one pixel before it gives a real one.
 func (a *applet) settle(s slot) {
 	switch {
+	case s.docked && s.size <= 1:
+		return
 	case s.docked && s != a.slot:
 		a.log.Info("docked in a panel", "size", s.size)
 	case !s.docked && a.slot.docked:

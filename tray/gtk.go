@@ -76,9 +76,9 @@ func displayLost() {
 	os.Exit(0)
 }
 
-// harmless is what GTK complains of and need not: a window is thawed once too often whenever an icon docks; and that
-// there is no session bus is said once, by us.
-var harmless = []string{"gdk_window_thaw_toplevel_updates", "session bus"}
+// harmless is what GTK complains of and need not: a window that is thawed once too often whenever an icon docks, a session
+// without the service for screen readers, and no session bus, or none any more, which is said once, by us.
+var harmless = []string{"gdk_window_thaw_toplevel_updates", "AT-SPI", "session bus", "connection is closed"}
 
 //export glibSaid
 func glibSaid(domain, message *C.char) {

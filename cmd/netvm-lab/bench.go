@@ -21,10 +21,11 @@ and prints how long netvmd takes, what a client that queries in a tight loop
 loses, what a script would need for the same, and what netvmd costs when idle.
 Then it runs netvmctl, and floods netvmd with calls while the resolvers change.
 Last it brings vifs up and down with vif-route-netvm, one by one and many at a
-time, and prints what that takes, and what many vifs cost an AppVM's throughput.`
+time, and prints what that takes, and what many vifs cost an AppVM's throughput.
+And it lets netvm-tray follow changes, in a panel under Xvfb.`
 
 // parts are what can be measured alone.
-var parts = []string{"dns", "bus", "vifs"}
+var parts = []string{"dns", "bus", "vifs", "tray"}
 
 const (
 	// changeTimeout bounds one change of resolvers; they take some 10 ms, most of it in NetworkManager.
@@ -72,6 +73,7 @@ func (m *measure) parts(ctx context.Context, c common, b lab.Backend, part strin
 		"dns":  func() error { return m.dns(ctx, c, b) },
 		"bus":  func() error { return m.onTheBus(ctx, c, b) },
 		"vifs": func() error { return c.vifs(ctx, m.out, b) },
+		"tray": func() error { return m.tray(ctx, c, b) },
 	}
 	for _, name := range parts {
 		if part != name && part != "all" {
@@ -145,7 +147,7 @@ func (m *measure) all(ctx context.Context) error {
 	}
 	m.out.printf("   netvmd needs 1/%.0f of the script's time (medians)\n\n", float64(script)/float64(quiet))
 	strangers := m.clients(clients)
-	return errors.Join(strangers, m.burst(ctx), m.idling(ctx))
+	return errors.Join(strangers, m.burst(ctx), m.idling(ctx, m.lab.NetVM.Netvmd()))
 }
 
 // row makes one measurement and adds its line to the table.
@@ -354,15 +356,14 @@ func (m *measure) burst(ctx context.Context) error {
 	return nil
 }
 
-// idling measures what netvmd costs while nothing happens.
-func (m *measure) idling(ctx context.Context) error {
+// idling measures what a program costs while nothing happens.
+func (m *measure) idling(ctx context.Context, daemon *lab.Process) error {
 	if m.idle == 0 {
 		return nil
 	}
 	if err := wait(ctx, settleTime); err != nil {
 		return err
 	}
-	daemon := m.lab.NetVM.Netvmd()
 	before, err := daemon.Usage()
 	if err != nil {
 		return err

@@ -30,7 +30,8 @@ Usage: netvm-lab COMMAND [FLAGS]
   shell   open a shell in the netvm, to look around and to change things
   tray    the same shell, and netvm-tray for this netvm on your own desktop
   bench   measure: time of a DNS change, queries lost, what idling costs, what a
-          flood of calls does, time to bring a vif up, and what 256 of them cost
+          flood of calls does, time to bring a vif up, what 256 of them cost, and
+          how soon the tray shows a change
   exec    netvm-lab exec HOST -- COMMAND...: run a command in a host of the lab
           (inside of netvm-lab shell)
   ask     netvm-lab ask SERVER...: which of the lab's resolvers answers there
@@ -173,10 +174,18 @@ func (c *common) backends() ([]lab.Backend, error) {
 }
 
 // withLab builds the lab, starts netvmd with a log level, lets use work with it, and closes all.
-func (c *common) withLab(ctx context.Context, b lab.Backend, level string, use func(*lab.Lab) error) (err error) {
-	l, err := lab.New(ctx, lab.Options{
-		Netvmd: c.netvmd, VifRoute: c.beside("vif-route-netvm"), Backend: b, LogLevel: level,
-	})
+func (c *common) withLab(ctx context.Context, b lab.Backend, level string, use func(*lab.Lab) error) error {
+	return c.withLabOf(ctx, c.options(b, level), use)
+}
+
+// options are those of a usual lab.
+func (c *common) options(b lab.Backend, level string) lab.Options {
+	return lab.Options{Netvmd: c.netvmd, VifRoute: c.beside("vif-route-netvm"), Backend: b, LogLevel: level}
+}
+
+// withLabOf is withLab for a lab with options.
+func (c *common) withLabOf(ctx context.Context, o lab.Options, use func(*lab.Lab) error) (err error) {
+	l, err := lab.New(ctx, o)
 	if err != nil {
 		return err
 	}
@@ -185,7 +194,7 @@ func (c *common) withLab(ctx context.Context, b lab.Backend, level string, use f
 			err = errors.Join(err, closeErr)
 		}
 		if c.logs != "" {
-			err = errors.Join(err, copyLogs(filepath.Join(c.logs, string(b))))
+			err = errors.Join(err, copyLogs(filepath.Join(c.logs, string(o.Backend))))
 		}
 	}()
 	if err := l.NetVM.StartNetvmd(ctx); err != nil {

@@ -22,9 +22,14 @@ func needing(action string, cmd *cobra.Command) *cobra.Command {
 	return cmd
 }
 
-// withClient connects to netvmd for one piece of work.
+// withClient connects to netvmd for the work of a command.
 func withClient(cmd *cobra.Command, f func(ctx context.Context, client *dbus.Client) error) error {
-	client, err := dbus.Connect(cmd.Context())
+	return ask(cmd.Context(), f)
+}
+
+// ask connects to netvmd for one piece of work.
+func ask(ctx context.Context, f func(ctx context.Context, client *dbus.Client) error) error {
+	client, err := dbus.Connect(ctx)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
 		return fmt.Errorf("%w (%w)", dbus.ErrNotRunning, err)
 	}
@@ -32,7 +37,7 @@ func withClient(cmd *cobra.Command, f func(ctx context.Context, client *dbus.Cli
 		return err
 	}
 	defer func() { _ = client.Close() }() // all answers are here
-	return f(cmd.Context(), client)
+	return f(ctx, client)
 }
 
 // statusCommand is a command that shows something of the status.

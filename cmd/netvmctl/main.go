@@ -113,7 +113,8 @@ func newRoot() *cobra.Command {
 			root.AddCommand(c)
 		}
 	}
-	group("look", "Look:", newStatus(g), newDoctor(g), newWatch(g), newVifs(g), newRoutes(g), newStatistics(g))
+	group("look", "Look:", newStatus(g), newDoctor(g), newWatch(g), newVifs(g), newRoutes(g), newStatistics(g),
+		newReport(g))
 	group("steer", "Look and steer:", newDNS(g), newFirewall(g))
 	group("program", "The program itself:", newCompletion(), newVersion(g))
 	root.SetHelpCommandGroupID("program")

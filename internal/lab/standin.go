@@ -88,11 +88,11 @@ func (s *StandIn) Fail(err error) {
 	s.failure = err
 }
 
-// show publishes the status as it is with the newest override.
+// show publishes the status as it is with the newest override, if somebody has set one.
 func (s *StandIn) show() {
 	status := s.status
-	status.DNSOverrides = slices.Clone(s.overrides)
 	if len(s.overrides) > 0 {
+		status.DNSOverrides = slices.Clone(s.overrides)
 		top := s.overrides[0]
 		status.DNSSource, status.DNSReason = "override", "set over D-Bus by somebody"
 		status.DNSServers, status.DNSTargets = nil, slices.Clone(status.DNSTargets)

@@ -42,14 +42,14 @@ var mayImport = map[string][]string{
 	"netvmd/internal/lab/fakebus": {"internal/netvm"},
 	// A private X desktop for the tray.
 	"netvmd/internal/lab/desktop": {"internal/lab"},
-	"netvmd/cmd/netvm-lab":        {"internal/netvm", "internal/lab"},
+	"netvmd/cmd/netvm-lab":        {"internal/netvm", "internal/lab", "internal/lab/desktop", "internal/lab/fakebus"},
 	// What more than one program is made of.
 	"netvmd/internal/parts": {"internal/netvm", "internal/config", "internal/firewall", "internal/store", "internal/vif"},
 	"netvmd/internal/doctor": {"dbus", "internal/config", "internal/firewall", "internal/netvm", "internal/parts", "internal/store",
 		"internal/systembus", "internal/vif"},
 	"netvmd/cmd/vif-route-netvm": {"internal/config", "internal/parts", "internal/store/xenstore", "internal/vif"},
 	"netvmd/cmd/netvmctl": {"dbus", "internal/netvm", "internal/config", "internal/firewall", "internal/parts",
-		"internal/doctor", "internal/report", "internal/vif", "internal/words"},
+		"internal/doctor", "internal/report", "internal/systembus", "internal/vif", "internal/words"},
 	"netvmd/cmd/netvmd": {"dbus", "nmhook", "internal/config", "internal/engine", "internal/firewall", "internal/hooks",
 		"internal/netvm", "internal/override", "internal/parts", "internal/store", "internal/vif"},
 }
@@ -60,6 +60,8 @@ var onlyIn = map[string]string{
 	"github.com/coreos/go-iptables":       "netvmd/internal/firewall",
 	"github.com/google/nftables":          "netvmd/internal/firewall",
 	"github.com/getlantern/systray":       "netvmd/tray",
+	"github.com/jezek/xgb":                "netvmd/internal/lab/desktop",
+	"C":                                   "netvmd/tray", // all else is static
 }
 
 func TestWhoImportsWhom(t *testing.T) {

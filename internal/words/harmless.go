@@ -7,7 +7,7 @@ import (
 	"unicode/utf8"
 )
 
-// longestName bounds what is shown of a name from outside, in characters. An SSID has at most 32 bytes; NetworkManager bounds
+// longestName bounds what is shown of a name from outside, in columns. An SSID has at most 32 bytes; NetworkManager bounds
 // the names of connections not at all.
 const longestName = 48
 
@@ -46,10 +46,14 @@ func HarmlessLines(s string) string {
 // Quoted is a name from outside in quotation marks, so that nothing in it passes for words of ours.
 func Quoted(name string) string { return strconv.Quote(Clip(name, longestName)) }
 
-// Clip cuts a text after so many characters, and shows that it did.
+// Clip cuts a text that is longer than so many columns, and shows that it did. A character that takes none counts as one,
+// so that thousands of them are cut as well.
 func Clip(s string, longest int) string {
-	if utf8.RuneCountInString(s) <= longest {
-		return s
+	used := 0
+	for i, r := range s {
+		if used += max(1, runeWidth(r)); used > longest {
+			return s[:i] + "…"
+		}
 	}
-	return string([]rune(s)[:longest]) + "…"
+	return s
 }

@@ -41,15 +41,11 @@ func source(s netvm.Status, now time.Time) Row {
 	}
 	var rows []Row
 	if s.DNSReason != "" {
-		rows = append(rows, wrapped("Why: %s", s.DNSReason)...)
+		rows = append(rows, wrapped("Why: "+s.DNSReason)...)
 	}
 	rows = append(rows, servers(s.DNSServers)...)
-	for _, d := range s.DNSDropped[:min(len(s.DNSDropped), mostDropped)] {
-		rows = append(rows, wrapped("Not used: %s, %s", d.Addr, d.Reason)...)
-	}
-	for i, o := range s.DNSOverrides[:min(len(s.DNSOverrides), mostOverrides)] {
-		rows = append(rows, wrapped("%s", override(i, o, now))...)
-	}
+	rows = append(rows, sentences(dropped(s.DNSDropped), mostDropped)...)
+	rows = append(rows, sentences(overrides(s.DNSOverrides, now), mostOverrides)...)
 	if !s.ChangedAt.IsZero() {
 		rows = append(rows, say("Changed %s, took %s", words.Stamp(s.ChangedAt, now), words.Took(s.ApplyTime)))
 	}
@@ -63,11 +59,21 @@ func servers(list []netvm.Resolver) []Row {
 	return each(list, mostServers, func(r netvm.Resolver) Row { return say("Resolver %s", r.Addr) })
 }
 
-// override says what the i-th newest override wants. The newest is in force.
-func override(i int, o netvm.Override, now time.Time) string {
-	state := "Waits"
-	if i == 0 {
-		state = "In force"
+func dropped(list []netvm.Dropped) []string {
+	out := make([]string, len(list))
+	for i, d := range list {
+		out[i] = fmt.Sprintf("Not used: %s, %s", d.Addr, d.Reason)
 	}
-	return fmt.Sprintf("%s: %s, %s", state, words.List(o.Servers), words.Holding(o, words.Stamp(o.Since, now)))
+	return out
+}
+
+// overrides says what each override wants, and whose it is. The newest is in force, and the first.
+func overrides(list []netvm.Override, now time.Time) []string {
+	out := make([]string, len(list))
+	state := "In force"
+	for i, o := range list {
+		out[i] = fmt.Sprintf("%s: %s, %s", state, words.List(o.Servers), words.Holding(o, words.Stamp(o.Since, now)))
+		state = "Waits"
+	}
+	return out
 }

@@ -10,8 +10,8 @@ import (
 
 // Bounds of what is shown, so that nothing from outside makes a menu that nobody can use.
 const (
-	longestRow  = 118 // in characters: some 850 pixels of a usual font, which fits every screen; and the mark of a cut
-	longestText = 480 // in characters: a sentence that is wrapped
+	longestRow  = 118 // in columns, without the mark of a cut: some 850 pixels of a usual font
+	longestText = 480 // likewise, of a sentence that is wrapped
 	wrapWidth   = 60  // in columns
 )
 
@@ -46,15 +46,30 @@ func each[T any](items []T, most int, row func(T) Row) []Row {
 	for _, item := range shown {
 		out = append(out, row(item))
 	}
-	if more := len(items) - len(shown); more > 0 {
-		out = append(out, say("and %d more", more))
-	}
-	return out
+	return append(out, omitted(len(items)-len(shown))...)
 }
 
-// wrapped is a text on as many rows as it needs. All but the first are indented, so that several texts stay apart.
-func wrapped(format string, args ...any) []Row {
-	text := words.Clip(words.Harmless(fmt.Sprintf(format, args...)), longestText)
+// sentences is each for sentences, which take as many rows as they need.
+func sentences(list []string, most int) []Row {
+	shown := list[:min(len(list), most)]
+	var out []Row
+	for _, text := range shown {
+		out = append(out, wrapped(text)...)
+	}
+	return append(out, omitted(len(list)-len(shown))...)
+}
+
+// omitted says how many were left out, if any were.
+func omitted(n int) []Row {
+	if n == 0 {
+		return nil
+	}
+	return []Row{say("and %d more", n)}
+}
+
+// wrapped is a sentence on as many rows as it needs. All but the first are indented, so that several stay apart.
+func wrapped(text string) []Row {
+	text = words.Clip(words.Harmless(text), longestText)
 	var out []Row
 	for i, line := range words.Wrap(text, wrapWidth-len(indent)) {
 		if i > 0 {

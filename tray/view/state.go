@@ -63,16 +63,6 @@ func reach(s netvm.Status) string {
 // stateRows are the verdict and what is to be done about it.
 func stateRows(k Known) []Row {
 	login, address := loginRows(k)
-	return []Row{say("%s", state(k)), login, address, problems(k.Status.Problems)}
-}
-
-func problems(texts []string) Row {
-	var rows []Row
-	for _, text := range texts[:min(len(texts), mostProblems)] {
-		rows = append(rows, wrapped("%s", text)...)
-	}
-	if more := len(texts) - mostProblems; more > 0 {
-		rows = append(rows, say("and %d more", more))
-	}
-	return under(words.Count(len(texts), "problem"), rows)
+	problems := under(words.Count(len(k.Status.Problems), "problem"), sentences(k.Status.Problems, mostProblems))
+	return []Row{say("%s", state(k)), login, address, problems}
 }

@@ -65,6 +65,10 @@ func (d *Desktop) Menu(ctx context.Context) (menu Item, err error) {
 	if err != nil {
 		return Item{}, err
 	}
+	return readMenu(ctx, object)
+}
+
+func readMenu(ctx context.Context, object godbus.BusObject) (Item, error) {
 	var revision uint32
 	var root layout
 	// Item 0 is the root, a depth of -1 is all of it, and no names are all properties: libdbusmenu, dbus-menu.xml.
@@ -72,6 +76,15 @@ func (d *Desktop) Menu(ctx context.Context) (menu Item, err error) {
 		return Item{}, fmt.Errorf("desktop: read the menu: %w", err)
 	}
 	return root.item()
+}
+
+// AwaitMenu waits until the menu satisfies; without one it goes on waiting.
+func (d *Desktop) AwaitMenu(ctx context.Context, holds func(Item) bool) error {
+	_, err := await(ctx, "a menu with other words", func() (bool, bool, error) {
+		menu, err := d.Menu(ctx)
+		return true, err == nil && holds(menu), nil
+	})
+	return err
 }
 
 // findMenu finds the menu's object.

@@ -19,6 +19,7 @@ func odd() []Example {
 		{"wide-script", online(uplinks(named("喫茶店の無線 🍵")))},
 		{"markup", online(uplinks(named(`<b>&lt;_File</b>`)))},
 		{"hostile", hostile()},
+		{"hostile-errand", hostileErrand()},
 	}
 }
 
@@ -29,19 +30,25 @@ func named(ssid string) netvm.Uplink {
 	return u
 }
 
-// hostile has what terminals and menus obey wherever text comes from outside.
+// evil has what terminals and menus obey. It is UTF-8, as whatever comes over D-Bus is; an SSID need not be.
+const evil = "\x1b]0;owned\x07\x1b[2Jnet\u202etxt.exe\u2066\u0085\u009b31m\n✓ Online\t\ufffd"
+
+// hostile has evil texts wherever netvmd tells of texts from outside, and some from where they cannot come.
 func hostile() view.Known {
-	evil := "\x1b]0;owned\x07\x1b[2Jnet\u202etxt.exe\u2066\u0085\u009b31m\n✓ Online\t\xff\xfe"
-	k := online(uplinks(named(evil), netvm.Uplink{ID: strings.Repeat("x", 500), Type: evil, VPN: true},
+	return online(uplinks(named(evil), netvm.Uplink{ID: strings.Repeat("x", 500), Type: evil, VPN: true},
 		named(strings.Repeat("\u202e\u0301", 16))), func(s *netvm.Status) {
 		s.DNSSource, s.DNSReason = evil, strings.Repeat(evil, 50)
 		s.Problems = []string{evil, strings.Repeat("y", 20000), ""}
 		s.DNSOverrides = []netvm.Override{{Servers: addrs("10.8.0.1"), By: evil}}
 		s.DNSDropped = []netvm.Dropped{{Addr: addrs("127.0.0.1")[0], Reason: evil}}
 		s.Vifs[0].Name, s.Vifs[0].State, s.Vifs[0].MAC = "vif\x1b[8m4.0", "up\x7f", "00:\r16"
-		s.State, s.PortalURL = netvm.Portal, "http://portal.example/"+evil
+		s.State, s.PortalURL = netvm.Portal, "http://portal.example/?next="+strings.Repeat("%1b%5b2J", 30)
 	})
-	k.Outcome = evil
-	k.Hindered = map[view.Action]string{view.Refresh: evil}
+}
+
+// hostileErrand has evil texts in what programs say that the tray starts.
+func hostileErrand() view.Known {
+	k := online()
+	k.Outcome, k.Hindered = evil, map[view.Action]string{view.Refresh: evil}
 	return k
 }
