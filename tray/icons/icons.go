@@ -8,7 +8,6 @@ package icons
 
 import (
 	"embed"
-	"errors"
 	"fmt"
 	"io/fs"
 	"path"
@@ -35,32 +34,31 @@ type key struct {
 
 var pictures, missing = load(made)
 
-// load reads every picture once, as a reader of an embed.FS gets a copy each time.
-func load(files fs.FS) (map[key][]byte, error) {
-	loaded := make(map[key][]byte)
-	var missing []error
+// load reads every picture once, as a reader of an embed.FS gets a copy each time. It also names those that are missing.
+func load(files fs.FS) (loaded map[key][]byte, missing []string) {
+	loaded = make(map[key][]byte)
 	for _, icon := range append([]view.Icon{App}, view.Icons...) {
 		for _, size := range Sizes {
 			name := path.Join("png", fmt.Sprint(size), string(icon)+".png")
-			switch png, err := fs.ReadFile(files, name); {
-			case err != nil:
-				missing = append(missing, err)
-			case len(png) == 0:
-				missing = append(missing, fmt.Errorf("%s is empty", name))
-			default:
-				loaded[key{icon, size}] = png
+			png, err := fs.ReadFile(files, name)
+			if err != nil || len(png) == 0 {
+				missing = append(missing, name)
+				continue
 			}
+			loaded[key{icon, size}] = png
 		}
 	}
-	return loaded, errors.Join(missing...)
+	return loaded, missing
 }
 
 // Check says which pictures are missing, as they are when the program was compiled without `make icons` before it.
-func Check() error {
-	if missing != nil {
-		return fmt.Errorf("pictures of the tray are missing, run `make icons` and compile again: %w", missing)
+func Check() error { return complain(missing) }
+
+func complain(missing []string) error {
+	if len(missing) == 0 {
+		return nil
 	}
-	return nil
+	return fmt.Errorf("tray/icons: %d pictures are missing, the first being %s: run `make icons` and compile again", len(missing), missing[0])
 }
 
 // PNG is the icon's smallest picture of at least size pixels, or else its largest. It is the same slice each time, which

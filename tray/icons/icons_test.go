@@ -7,7 +7,7 @@ import (
 	"image/color"
 	"image/draw"
 	"image/png"
-	"strings"
+	"slices"
 	"testing"
 	"testing/fstest"
 
@@ -213,21 +213,20 @@ func TestMissingPicturesAreNamed(t *testing.T) {
 			files[fmt.Sprintf("png/%d/%s.png", size, icon)] = &fstest.MapFile{Data: []byte("picture")}
 		}
 	}
-	if _, err := load(files); err != nil {
-		t.Errorf("with every picture: %v", err)
+	if _, missing := load(files); complain(missing) != nil {
+		t.Errorf("with every picture: %v", complain(missing))
 	}
 	delete(files, "png/22/netvm-wired.png")
 	files["png/48/netvm-tray.png"].Data = nil
-	loaded, err := load(files)
-	if err == nil {
-		t.Fatal("no error")
-	}
-	for _, want := range []string{"png/22/netvm-wired.png", "png/48/netvm-tray.png"} {
-		if !strings.Contains(err.Error(), want) {
-			t.Errorf("%q does not name %s", err, want)
-		}
+	loaded, missing := load(files)
+	if want := []string{"png/48/netvm-tray.png", "png/22/netvm-wired.png"}; !slices.Equal(missing, want) {
+		t.Errorf("missing are %q, want %q", missing, want)
 	}
 	if want := (len(view.Icons)+1)*len(Sizes) - 2; len(loaded) != want {
 		t.Errorf("%d pictures were loaded, want the %d others", len(loaded), want)
+	}
+	const want = "tray/icons: 2 pictures are missing, the first being png/48/netvm-tray.png: run `make icons` and compile again"
+	if err := complain(missing); err == nil || err.Error() != want {
+		t.Errorf("the complaint is %v, want %s", err, want)
 	}
 }
