@@ -33,8 +33,8 @@ func pictures() []string {
 }
 
 func TestEveryIconIsDrawnAndNoOther(t *testing.T) {
-	want := []string{string(icons.App) + ".svg"}
-	for _, icon := range view.Icons {
+	var want []string
+	for _, icon := range icons.All {
 		want = append(want, string(icon)+".svg")
 	}
 	slices.Sort(want)
@@ -66,7 +66,7 @@ func TestMakeIcons(t *testing.T) {
 		return string(out)
 	}
 	made()
-	for _, icon := range append([]view.Icon{icons.App}, view.Icons...) {
+	for _, icon := range icons.All {
 		for _, size := range icons.Sizes {
 			got, err := os.ReadFile(filepath.Join(dir, fmt.Sprint(size), string(icon)+".png"))
 			if err != nil {

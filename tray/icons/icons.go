@@ -18,6 +18,9 @@ import (
 // App is the icon of the program itself, which its desktop file and its notifications name.
 const App view.Icon = "netvm-tray"
 
+// All are the icons that are drawn: the program's, and one a state.
+var All = append([]view.Icon{App}, view.Icons...)
+
 // Sizes are the widths, and heights, of the pictures in pixels, ascending: those of the hicolor theme that panels ask
 // for. The Makefile's ICON_SIZES are the same.
 var Sizes = []int{16, 22, 24, 32, 48, 64}
@@ -37,7 +40,7 @@ var pictures, missing = load(made)
 // load reads every picture once, as a reader of an embed.FS gets a copy each time. It also names those that are missing.
 func load(files fs.FS) (loaded map[key][]byte, missing []string) {
 	loaded = make(map[key][]byte)
-	for _, icon := range append([]view.Icon{App}, view.Icons...) {
+	for _, icon := range All {
 		for _, size := range Sizes {
 			name := path.Join("png", fmt.Sprint(size), string(icon)+".png")
 			png, err := fs.ReadFile(files, name)

@@ -32,7 +32,7 @@ func picture(t *testing.T, icon view.Icon, size int) *image.NRGBA {
 // everyPicture calls check for every icon in every size.
 func everyPicture(t *testing.T, check func(icon view.Icon, size int, p *image.NRGBA)) {
 	t.Helper()
-	for _, icon := range append([]view.Icon{App}, view.Icons...) {
+	for _, icon := range All {
 		for _, size := range Sizes {
 			check(icon, size, picture(t, icon, size))
 		}
@@ -208,7 +208,7 @@ func TestPNGOfAnUnknownIconIsNil(t *testing.T) {
 
 func TestMissingPicturesAreNamed(t *testing.T) {
 	files := make(fstest.MapFS)
-	for _, icon := range append([]view.Icon{App}, view.Icons...) {
+	for _, icon := range All {
 		for _, size := range Sizes {
 			files[fmt.Sprintf("png/%d/%s.png", size, icon)] = &fstest.MapFile{Data: []byte("picture")}
 		}
@@ -222,7 +222,7 @@ func TestMissingPicturesAreNamed(t *testing.T) {
 	if want := []string{"png/48/netvm-tray.png", "png/22/netvm-wired.png"}; !slices.Equal(missing, want) {
 		t.Errorf("missing are %q, want %q", missing, want)
 	}
-	if want := (len(view.Icons)+1)*len(Sizes) - 2; len(loaded) != want {
+	if want := len(All)*len(Sizes) - 2; len(loaded) != want {
 		t.Errorf("%d pictures were loaded, want the %d others", len(loaded), want)
 	}
 	const want = "tray/icons: 2 pictures are missing, the first being png/48/netvm-tray.png: run `make icons` and compile again"
