@@ -9,6 +9,9 @@ import (
 // settleTime is how long what a notice says must hold before it is given, so that roaming does not shout.
 const settleTime = 2 * time.Second
 
+// tentatively is how many times longer it must hold when it may settle by itself: another Wi-Fi and its DHCP take seconds.
+const tentatively = 5
+
 // notices waits with each notice until it has settled.
 type notices struct {
 	settle  time.Duration
@@ -24,7 +27,11 @@ func (n *notices) see(k view.Known) {
 	case !due:
 		n.told, n.waiting, n.settled = after, view.Notice{}, nil
 	case notice != n.waiting:
-		n.waiting, n.settled = notice, time.After(n.settle)
+		wait := n.settle
+		if notice.Tentative {
+			wait *= tentatively
+		}
+		n.waiting, n.settled = notice, time.After(wait)
 	}
 }
 

@@ -24,8 +24,8 @@ the shell ends, everything is gone. With sudo, netvm-tray runs as you, not as ro
 const trayHelp = `
 %s Change something, and look at it:
 
+  nmcli connection down home     no uplink: AppVM DNS is refused
   nmcli connection up office     another network
-  nmcli connection down office   none at all
   nmcli connection up vpn        a VPN on top
 ` + shellHelp
 

@@ -60,6 +60,8 @@ var onlyIn = map[string]string{
 	"github.com/coreos/go-iptables":       "netvmd/internal/firewall",
 	"github.com/google/nftables":          "netvmd/internal/firewall",
 	"github.com/getlantern/systray":       "netvmd/tray",
+	"github.com/jezek/xgb":                "netvmd/internal/lab/desktop",
+	"C":                                   "netvmd/tray", // all else is static
 }
 
 func TestWhoImportsWhom(t *testing.T) {

@@ -10,9 +10,10 @@ import (
 
 // Notice is a notification for the desktop.
 type Notice struct {
-	Summary string // one line of plain text
-	Body    string // plain text; the sender escapes what the desktop takes for markup
-	Urgent  bool
+	Summary   string // one line of plain text
+	Body      string // plain text; the sender escapes what the desktop takes for markup
+	Urgent    bool
+	Tentative bool // what it says may well settle by itself within seconds: an uplink is being brought up
 }
 
 // occasion is what a notice is given for.
@@ -35,16 +36,16 @@ type Told struct {
 	said   occasion // the notice that was given last, while what it said is still so
 }
 
-// Next gives the notice that is due now, if any, and what is remembered afterwards. What is not known for certain changes
-// nothing: while netvmd or NetworkManager is not running, or an uplink is being brought up.
+// Next gives the notice that is due now, if any, and what is remembered afterwards. What is not known changes nothing:
+// while netvmd or NetworkManager is not running, or the first uplink is being brought up.
 func (t Told) Next(k Known) (after Told, notice Notice, due bool) {
 	s := k.Status
-	if !k.Running || !s.NMRunning || s.State == netvm.Connecting {
+	if !k.Running || !s.NMRunning || s.State == netvm.Connecting && t.wayOut == "" {
 		return t, Notice{}, false
 	}
 	now := t.occasion(s)
 	after = Told{said: now}
-	if s.State != netvm.Offline {
+	if !isDown(s) {
 		after.wayOut = wayOut(s)
 	}
 	if now == nothing || now == t.said {
@@ -57,9 +58,9 @@ func (t Told) Next(k Known) (after Told, notice Notice, due bool) {
 func (t Told) occasion(s netvm.Status) occasion {
 	service, _ := words.AppVMDNS(s)
 	switch {
-	case s.State == netvm.Offline && t.wayOut != "":
+	case isDown(s) && t.wayOut != "":
 		return uplinkLost
-	case s.State == netvm.Offline:
+	case isDown(s):
 		return nothing
 	case s.State == netvm.Portal:
 		return portalWaits
@@ -74,7 +75,8 @@ func (t Told) occasion(s netvm.Status) occasion {
 func (t Told) notice(what occasion, s netvm.Status) Notice {
 	switch what {
 	case uplinkLost:
-		return Notice{Summary: "The uplink is lost", Body: safe("AppVMs are cut off until there is another. It was " + t.wayOut + ".")}
+		return Notice{Summary: "The uplink is lost", Body: safe("AppVMs are cut off until there is another. It was " + t.wayOut + "."),
+			Tentative: s.State == netvm.Connecting}
 	case portalWaits:
 		body := "It wants a login before AppVMs reach the Internet: netvm's menu opens it."
 		return Notice{Summary: safe("Captive portal at " + wayOut(s)), Body: body}
@@ -82,5 +84,9 @@ func (t Told) notice(what occasion, s netvm.Status) Notice {
 	return Notice{Summary: "AppVM DNS is refused", Urgent: true,
 		Body: safe(fmt.Sprintf("No resolver is known (source: %s), so that names are not found in AppVMs.", words.Source(s.DNSSource)))}
 }
+
+// isDown tells whether there is no uplink: NetworkManager is connecting only while nothing is connected (NMState of its
+// nm-dbus-interface.h).
+func isDown(s netvm.Status) bool { return s.State == netvm.Offline || s.State == netvm.Connecting }
 
 func wayOut(s netvm.Status) string { return cmp.Or(words.WayOut(s.Uplinks), "an unknown uplink") }

@@ -43,8 +43,8 @@ func TestEachThingIsToldOnce(t *testing.T) {
 		"nothing at the start of a machine that is offline":        {"offline", "", "offline", ""},
 		"nothing when all is well":                                 {"ethernet", "", "wifi-good", "", "vpn-over-wifi", ""},
 		"an uplink that goes, and not that DNS is refused then":    {"ethernet", "", "offline", lost, "offline", ""},
-		"nothing while another is brought up":                      {"ethernet", "", "connecting", "", "wifi-good", ""},
-		"an uplink that goes after a try at another":               {"ethernet", "", "connecting", "", "offline", lost},
+		"nothing while the first is brought up":                    {"offline", "", "connecting", "", "wifi-good", ""},
+		"an uplink that goes, and another is tried for long":       {"ethernet", "", "connecting", lost, "offline", ""},
 		"the same uplink lost again":                               {"ethernet", "", "offline", lost, "wifi-good", "", "offline", lost},
 		"a lost one once, although others are tried in vain":       {"ethernet", "", "offline", lost, "connecting", "", "offline", ""},
 		"nothing when netvmd stops and starts":                     {"ethernet", "", "netvmd-stopped", "", "ethernet", ""},
@@ -91,8 +91,12 @@ func TestANoticeMayWaitForWhatSettlesByItself(t *testing.T) {
 func TestNoticesSayWhatItMeans(t *testing.T) {
 	before, _, _ := view.Told{}.Next(known(t, "wifi-good"))
 	_, gone, _ := before.Next(known(t, "offline"))
-	if !strings.Contains(gone.Body, `Wi-Fi "Café du Monde"`) || gone.Urgent {
+	if !strings.Contains(gone.Body, `Wi-Fi "Café du Monde"`) || gone.Urgent || gone.Tentative {
 		t.Errorf("got %+v", gone)
+	}
+	gone.Tentative = true
+	if _, another, _ := before.Next(known(t, "connecting")); another != gone {
+		t.Errorf("while another uplink is brought up: %+v", another)
 	}
 	_, deaf, _ := before.Next(known(t, "dns-unserved"))
 	if !strings.Contains(deaf.Body, "NetworkManager") || !deaf.Urgent {

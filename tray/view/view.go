@@ -67,9 +67,9 @@ var Icons = []Icon{
 // submenu grows at its end; and a place that once had a submenu is either hidden or has one.
 type Row struct {
 	Text      string
-	Action    Action
-	Disabled  bool // shown, and not to be clicked
-	Separator bool // top level only
+	Action    Action // of a click; None: there is only something to read
+	Disabled  bool   // shown, and not to be clicked
+	Separator bool   // top level only
 	Rows      []Row
 }
 
