@@ -182,7 +182,7 @@ func TestTheTrayFollowsARealNetvm(t *testing.T) {
 	l.step("NetworkManager is back", func() error { return l.NetVM.StartNetworkManager(l.ctx) }, view.Wired, "!NetworkManager is not running")
 	l.step("netvmd is killed", func() error { return l.NetVM.KillNetvmd(l.ctx) }, view.Stopped, "netvmd is not running", "!"+l.Work.Vif)
 	l.step("netvmd is back", func() error { return l.NetVM.StartNetvmd(l.ctx) }, view.Wired, "!netvmd is not running", l.Work.Vif)
-	// NetworkManager itself waits six seconds whether the carrier comes back (main.carrier-wait-timeout).
+	// NetworkManager itself waits some seconds whether the carrier comes back.
 	l.step("the cable is pulled", home.Unplug, view.Offline, "10.139.1.1 → refused", "!"+home.NetVM.String())
 	l.step("the cable is plugged in", func() error {
 		return errors.Join(home.Plug(), l.NetVM.NMCLI(l.ctx, "connection", "up", "home"))
@@ -201,7 +201,9 @@ func (l *live) at(id, kind, ssid string, strength uint8) fakebus.Uplink {
 
 func TestTheTrayFollowsWiFiAModemAndAVPN(t *testing.T) {
 	l := openLive(t, lab.Options{FakeNetworkManager: true})
-	wifi := func(ssid string, strength uint8) fakebus.Uplink { return l.at("Home", "802-11-wireless", ssid, strength) }
+	wifi := func(ssid string, strength uint8) fakebus.Uplink {
+		return l.at("Home", "802-11-wireless", ssid, strength)
+	}
 	vpn := l.at("work", "wireguard", "", 0)
 	vpn.VPN = true
 	show := func(state netvm.State, uplinks ...fakebus.Uplink) func() error {
