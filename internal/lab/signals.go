@@ -76,6 +76,23 @@ func (s *Signals) Await(ctx context.Context, property string, holds func(value a
 	}
 }
 
+// Last tells when the last signal came that was not awaited and came before a moment; ok = there was one.
+func (s *Signals) Last(before time.Time) (last time.Time, ok bool) {
+	for {
+		select {
+		case a, open := <-s.come:
+			if !open {
+				return last, ok
+			}
+			if a.at.Before(before) {
+				last, ok = a.at, true
+			}
+		default:
+			return last, ok
+		}
+	}
+}
+
 // Any is for Await: whatever the property is now.
 func Any(any) bool { return true }
 
