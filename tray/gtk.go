@@ -11,6 +11,7 @@ import (
 	"context"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"unsafe"
@@ -23,6 +24,7 @@ var screen = struct {
 	menus chan bool // capacity 1: whether the menu is open, the newest
 	log   *slog.Logger
 	leave func() // when the display is gone
+	again func() // when the library is ruined; it does not return
 
 	mu     sync.Mutex
 	queued []func() // for the main thread
@@ -39,8 +41,8 @@ type slot struct {
 
 // openScreen connects to the display; false = there is none. When it goes away later, leave is called and the program
 // ends. On the main thread.
-func openScreen(log *slog.Logger, leave func()) bool {
-	screen.log, screen.leave = log, leave
+func openScreen(log *slog.Logger, leave, again func()) bool {
+	screen.log, screen.leave, screen.again = log, leave, again
 	return C.tray_start() != 0
 }
 
@@ -80,15 +82,21 @@ func displayLost() {
 // without the service for screen readers, and no session bus, or none any more, which is said once, by us.
 var harmless = []string{"gdk_window_thaw_toplevel_updates", "AT-SPI", "session bus", "connection is closed"}
 
+// ruinous is what GTK says when somebody destroyed a window of ours, as a panel does that dies while the icon docks. What
+// follows is a crash, or GTK ends the program.
+var ruinous = []string{"unexpectedly destroyed", "X Window System error"}
+
 //export glibSaid
 func glibSaid(domain, message *C.char) {
 	text, level := C.GoString(message), slog.LevelWarn
-	for _, h := range harmless {
-		if strings.Contains(text, h) {
-			level = slog.LevelDebug
-		}
+	says := func(part string) bool { return strings.Contains(text, part) }
+	if slices.ContainsFunc(harmless, says) {
+		level = slog.LevelDebug
 	}
 	screen.log.Log(context.Background(), level, "GTK complains", "domain", C.GoString(domain), "message", text)
+	if slices.ContainsFunc(ruinous, says) {
+		screen.again()
+	}
 }
 
 // hideRow hides the row at a place of the menu.

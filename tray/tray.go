@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"os"
 	"sync"
+	"syscall"
+	"time"
 
 	"github.com/getlantern/systray"
 
@@ -19,7 +22,7 @@ var ErrNoDisplay = errors.New("no display: DISPLAY names none that answers")
 // Options say how the tray runs.
 type Options struct {
 	Notify  bool     // tell the desktop what a person should know
-	Environ []string // of the programs that are started
+	Environ []string // of the programs that are started, this one too when it must begin again
 	Leave   func()   // called once, at the end, however it comes
 	Log     *slog.Logger
 }
@@ -32,11 +35,12 @@ func Run(ctx context.Context, o Options) error {
 	if err := icons.Check(); err != nil {
 		return err
 	}
-	if !openScreen(o.Log, leave) {
-		return ErrNoDisplay
-	}
 	ctx, quit := context.WithCancel(ctx)
 	defer quit()
+	born := time.Now()
+	if !openScreen(o.Log, leave, func() { beginAgain(ctx, born, leave, o) }) {
+		return ErrNoDisplay
+	}
 	a := newApplet(&systrayKit{}, o.Log)
 	a.picture, a.hindered, a.quit = icons.PNG, hindered, quit
 	a.errands = &errands{environ: o.Environ, copy: copyText}
@@ -52,4 +56,26 @@ func Run(ctx context.Context, o Options) error {
 		systray.Quit()
 	}, nil)
 	return nil
+}
+
+// shortestLife is how old a tray at least gets that begins again, so that one that must at every start costs little.
+const shortestLife = 5 * time.Second
+
+// beginAgain replaces this program by itself: the same process, with nothing of what GTK made of the old one. It does not
+// return.
+func beginAgain(ctx context.Context, born time.Time, leave func(), o Options) {
+	select {
+	case <-ctx.Done():
+		leave()
+		os.Exit(0)
+	case <-time.After(time.Until(born.Add(shortestLife))):
+	}
+	leave()
+	path, err := os.Executable()
+	if err == nil {
+		o.Log.Info("beginning again")
+		err = syscall.Exec(path, os.Args, o.Environ)
+	}
+	o.Log.Error("ending, as it cannot begin again", "error", err)
+	os.Exit(1)
 }

@@ -102,14 +102,18 @@ func run(notify bool, log *slog.Logger) error {
 	return tray.Run(ctx, tray.Options{Notify: notify, Environ: environ, Leave: folder.Leave, Log: log})
 }
 
-// prepare sets what the C libraries read of the environment. The icons are handed over as files in TMPDIR. Qubes forwards
-// icons of X11 only, which GTK does not choose where there is Wayland, too.
+// prepare sets what the C libraries read of the environment. The icons are handed over as files in TMPDIR. OpenGL, which
+// nothing here draws with, would cost more memory than all the rest. Qubes forwards icons of X11 only, which GTK does not
+// choose by itself where there is Wayland, too.
 func prepare(folder string) error {
-	if err := os.Setenv("TMPDIR", folder); err != nil {
-		return err
+	settings := map[string]string{"TMPDIR": folder, "GDK_GL": "disable"}
+	if os.Getenv("DISPLAY") != "" && os.Getenv("GDK_BACKEND") == "" {
+		settings["GDK_BACKEND"] = "x11"
 	}
-	if os.Getenv("DISPLAY") == "" || os.Getenv("GDK_BACKEND") != "" {
-		return nil
+	for name, value := range settings {
+		if err := os.Setenv(name, value); err != nil {
+			return err
+		}
 	}
-	return os.Setenv("GDK_BACKEND", "x11")
+	return nil
 }
