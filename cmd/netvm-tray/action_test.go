@@ -107,7 +107,7 @@ func TestProgramsAreStartedAndTheirFailuresTold(t *testing.T) {
 	}
 	s.must(s.StandIn("nm-connection-editor", "exit 7"))
 	s.choose(icon, "Edit connections")
-	s.says("nm-connection-editor failed with exit code 7")
+	s.says("onnection-editor failed with exit code 7")
 }
 
 func TestTheReportGoesToTheClipboardAndToAFile(t *testing.T) {
