@@ -74,6 +74,7 @@ func newApplet(kit toolkit, log *slog.Logger) *applet {
 		outcomes: make(chan outcome),
 		readings: make(chan reading),
 		drawn:    make(chan struct{}, 1),
+		slot:     slot{size: firstSize},
 		notices:  notices{settle: settleTime},
 	}
 }
@@ -141,13 +142,9 @@ func (a *applet) show() {
 	a.stale, a.drawing = false, true
 	a.known.Now = time.Now()
 	now := view.Of(a.known)
-	size := a.slot.size
-	if size == 0 {
-		size = firstSize
-	}
-	if now.Icon != a.sentIcon || size != a.sentSize {
-		a.sentIcon, a.sentSize = now.Icon, size
-		a.kit.Icon(a.picture(now.Icon, size))
+	if now.Icon != a.sentIcon || a.slot.size != a.sentSize {
+		a.sentIcon, a.sentSize = now.Icon, a.slot.size
+		a.kit.Icon(a.picture(now.Icon, a.slot.size))
 	}
 	if now.Title != a.sentTitle {
 		a.sentTitle = now.Title

@@ -12,8 +12,6 @@ import (
 	"strings"
 	"syscall"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"netvmd/dbus"
 	"netvmd/tray/view"
@@ -66,18 +64,12 @@ func (e *errands) do(ctx context.Context, action view.Action, known view.Known, 
 		case <-ctx.Done():
 		}
 	}
-	later := func(sentence string) { tell(outcome{sentence: begin(sentence)}) }
+	later := func(sentence string) { tell(outcome{sentence: sentence}) }
 	sentence, err := e.attempt(ctx, action, known, later)
 	if err != nil {
 		sentence = err.Error()
 	}
-	tell(outcome{sentence: begin(sentence), done: true})
-}
-
-// begin gives a sentence the capital letter that an error does not have.
-func begin(sentence string) string {
-	first, size := utf8.DecodeRuneInString(sentence)
-	return string(unicode.ToUpper(first)) + sentence[size:]
+	tell(outcome{sentence: sentence, done: true})
 }
 
 // attempt says what came of an action; later is told what comes of a program that is left running.
@@ -86,13 +78,13 @@ func (e *errands) attempt(ctx context.Context, action view.Action, known view.Kn
 	case view.Refresh:
 		return refresh(ctx)
 	case view.Edit:
-		return "the connection editor was started", e.launch(ctx, later, editor)
+		return "The connection editor was started", e.launch(ctx, later, editor)
 	case view.Login:
 		address, err := portal(known.Status.PortalURL)
 		if err != nil {
 			return "", err
 		}
-		return "the portal was opened: " + address, e.launch(ctx, later, opener, address)
+		return "The portal was opened: " + address, e.launch(ctx, later, opener, address)
 	case view.CopyReport:
 		return e.copyReport(ctx)
 	case view.SaveReport:
@@ -105,12 +97,12 @@ func (e *errands) attempt(ctx context.Context, action view.Action, known view.Kn
 func refresh(ctx context.Context) (string, error) {
 	client, err := dbus.Connect(ctx)
 	if err != nil {
-		return "", fmt.Errorf("refresh DNS: %w", err)
+		return "", fmt.Errorf("DNS was not refreshed: %w", err)
 	}
 	defer func() { _ = client.Close() }() // the answer is there
 	switch changed, err := client.Refresh(ctx); {
 	case err != nil:
-		return "", fmt.Errorf("refresh DNS: %w", err)
+		return "", fmt.Errorf("DNS was not refreshed: %w", err)
 	case changed:
 		return "DNS was refreshed, and the rules were changed", nil
 	}
@@ -123,9 +115,9 @@ func portal(address string) (string, error) {
 	u, err := url.Parse(address)
 	switch {
 	case err != nil, len(address) > longestAddress, strings.ContainsFunc(address, unprintable):
-		return "", fmt.Errorf("the portal's address makes no sense: %.100q", address)
+		return "", fmt.Errorf("%s was not started: the portal's address makes no sense: %.100q", opener, address)
 	case u.Scheme != "http" && u.Scheme != "https", u.Hostname() == "", u.User != nil:
-		return "", fmt.Errorf("the portal's address is none of the web: %.100q", address)
+		return "", fmt.Errorf("%s was not started: the portal's address is none of the web: %.100q", opener, address)
 	}
 	return u.String(), nil
 }

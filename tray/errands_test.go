@@ -61,8 +61,8 @@ func TestTheProgramsAreStarted(t *testing.T) {
 	hostile := view.Known{Status: netvm.Status{PortalURL: "http://portal.example/$(reboot);`id`?a=b&c='\"d"}}
 	got := append(e.outcomes(t, view.Edit, view.Known{}, 2), e.outcomes(t, view.Login, hostile, 2)...)
 	want := []string{
-		"The connection editor was started", "Nm-connection-editor failed with exit code 1",
-		"The portal was opened: http://portal.example/$%28reboot%29;%60id%60?a=b&c='\"d", "Xdg-open failed with exit code 4",
+		"The connection editor was started", "nm-connection-editor failed with exit code 1",
+		"The portal was opened: http://portal.example/$%28reboot%29;%60id%60?a=b&c='\"d", "xdg-open failed with exit code 4",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("outcomes (-want +got):\n%s", diff)
@@ -84,7 +84,7 @@ func TestWhatIsMissingIsNamedBeforeAndAfterTheClick(t *testing.T) {
 	}
 	for action, why := range want {
 		known := view.Known{Status: netvm.Status{PortalURL: "http://portal.example/"}}
-		if got := e.outcomes(t, action, known, 1); got[0] != begin(why) {
+		if got := e.outcomes(t, action, known, 1); got[0] != why {
 			t.Errorf("%s: %q", action, got)
 		}
 	}
@@ -172,10 +172,10 @@ func TestAReportIsSavedAndNeverOverAnotherFile(t *testing.T) {
 func TestAReportThatFailsIsSaidAndNotKept(t *testing.T) {
 	t.Setenv("HOME", t.TempDir())
 	for name, test := range map[string]struct{ script, want string }{
-		"with a word":    {"echo half; echo 'no such command' >&2; echo more >&2; exit 2", `Netvmctl report failed with exit code 2: "no such command"`},
-		"without a word": {"exit 1", "Netvmctl report failed with exit code 1"},
-		"without an end": {"exec yes without end", "Netvmctl report is longer than 1048576 bytes"},
-		"by a signal":    {"kill -9 $$", "Netvmctl report failed: signal: killed"},
+		"with a word":    {"echo half; echo 'no such command' >&2; echo more >&2; exit 2", `netvmctl report failed with exit code 2: "no such command"`},
+		"without a word": {"exit 1", "netvmctl report failed with exit code 1"},
+		"without an end": {"exec yes without end", "netvmctl report is longer than 1048576 bytes"},
+		"by a signal":    {"kill -9 $$", "netvmctl report failed: signal: killed"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			e := programs(t, map[string]string{"netvmctl": test.script})
@@ -214,13 +214,13 @@ func TestRefreshAsksNetvmd(t *testing.T) {
 	}
 	receive(t, netvmd.Refreshed)
 	netvmd.Fail(errors.New("the kernel does not answer"))
-	if got := e.outcomes(t, view.Refresh, view.Known{}, 1)[0]; !strings.HasPrefix(got, "Refresh DNS: ") || !strings.Contains(got, "the kernel does not answer") {
+	if got := e.outcomes(t, view.Refresh, view.Known{}, 1)[0]; !strings.HasPrefix(got, "DNS was not refreshed: ") || !strings.Contains(got, "the kernel does not answer") {
 		t.Error(got)
 	}
 	if err := netvmd.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	if got := e.outcomes(t, view.Refresh, view.Known{}, 1)[0]; !strings.HasPrefix(got, "Refresh DNS: netvmd is not running") {
+	if got := e.outcomes(t, view.Refresh, view.Known{}, 1)[0]; !strings.HasPrefix(got, "DNS was not refreshed: netvmd is not running") {
 		t.Error(got)
 	}
 }

@@ -79,7 +79,7 @@ func (e *errands) copyReport(ctx context.Context) (string, error) {
 		return "", err
 	}
 	e.copy(text)
-	return fmt.Sprintf("the report is on the clipboard: %d lines", strings.Count(text, "\n")), nil
+	return fmt.Sprintf("The report is on the clipboard: %d lines", strings.Count(text, "\n")), nil
 }
 
 // saveReport puts a report into the home folder.
@@ -90,13 +90,13 @@ func (e *errands) saveReport(ctx context.Context) (string, error) {
 	}
 	home, err := os.UserHomeDir()
 	if err != nil {
-		return "", fmt.Errorf("save the report: %w", err)
+		return "", fmt.Errorf("%s's report was not saved: %w", reporter, err)
 	}
 	path, err := writeNew(home, "netvm-report-"+time.Now().Format("20060102-150405"), text)
 	if err != nil {
-		return "", fmt.Errorf("save the report: %w", err)
+		return "", fmt.Errorf("%s's report was not saved: %w", reporter, err)
 	}
-	return "the report is in " + path, nil
+	return "The report is in " + path, nil
 }
 
 // writeNew writes a file that only its owner can read, and never over another.

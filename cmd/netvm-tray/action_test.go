@@ -116,14 +116,14 @@ func TestTheReportGoesToTheClipboardAndToAFile(t *testing.T) {
 	s.must(s.StandIn("netvmctl", `[ "$1" = report ] && printf 'netvmctl of the lab\nçà et là\n'`))
 	for range 2 {
 		s.choose(icon, "Copy a diagnostic report")
-		s.says("the report is on the clipboard: 2 lines")
+		s.says("The report is on the clipboard: 2 lines")
 		text, err := s.Clipboard(s.ctx)
 		s.must(err)
 		if text != report {
 			t.Fatalf("%q is on the clipboard", text)
 		}
 		s.choose(icon, "Save a diagnostic report")
-		s.says("the report is in " + s.Home() + "/netvm-report-")
+		s.says("The report is in " + s.Home() + "/netvm-report-")
 	}
 	files, err := filepath.Glob(filepath.Join(s.Home(), "netvm-report-*"))
 	s.must(err)
