@@ -7,6 +7,8 @@ SHELL := /bin/sh
 # sudo often hides a Go that stands outside the system's own folders.
 export PATH := $(PATH):/usr/local/go/bin:/usr/lib/go/bin:$(HOME)/go/bin
 export GOFLAGS := -buildvcs=false
+# systray calls what newer libayatana-appindicator wants to be rid of, and the compiler would fill a page with it.
+export CGO_CFLAGS := -g -O2 -Wno-deprecated-declarations
 
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 LDFLAGS  := -s -w -X main.version=$(VERSION)

@@ -72,11 +72,19 @@ func (r root) output(program string, args ...string) string {
 	return string(out)
 }
 
+// makeCommand is our Makefile's make, which knows nothing of the make that runs the tests, and speaks English.
+func makeCommand(args ...string) *exec.Cmd {
+	cmd := exec.Command("make", append([]string{"-C", ".."}, args...)...)
+	cmd.Env = append(slices.DeleteFunc(os.Environ(), func(v string) bool {
+		return strings.HasPrefix(v, "MAKE") || strings.HasPrefix(v, "MFLAGS=")
+	}), "LC_ALL=C")
+	return cmd
+}
+
 func TestMakeInstall(t *testing.T) {
 	dir := t.TempDir()
 	r := root{t, filepath.Join(dir, "root")}
-	cmd := exec.Command("make", "-C", "..", "install", "BIN="+filepath.Join(dir, "bin"), "DESTDIR="+r.dir, "VERSION=1.2.3")
-	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "MAKE") || strings.HasPrefix(v, "MFLAGS=") })
+	cmd := makeCommand("install", "BIN="+filepath.Join(dir, "bin"), "DESTDIR="+r.dir, "VERSION=1.2.3")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("make install: %v\n%s", err, out)
 	}

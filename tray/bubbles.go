@@ -32,9 +32,10 @@ const bubbleDeadline = 10 * time.Second
 
 // bubbles shows notices through the session bus, the newest instead of the one before.
 type bubbles struct {
-	conn *godbus.Conn // nil: none yet
-	last uint32       // the desktop's number for our notification; 0 = none yet
-	log  *slog.Logger
+	conn     *godbus.Conn  // nil: none yet
+	last     uint32        // the desktop's number for our notification; 0 = none yet
+	deadline time.Duration // of each talk with the bus
+	log      *slog.Logger
 }
 
 // run shows what comes until ctx ends.
@@ -65,7 +66,7 @@ func (b *bubbles) connect(ctx context.Context) error {
 	}
 	// The connection lives as long as its context, so that the deadline of its beginning must be taken off again.
 	ctx, cancel := context.WithCancel(ctx)
-	deadline := time.AfterFunc(bubbleDeadline, cancel)
+	deadline := time.AfterFunc(b.deadline, cancel)
 	b.last = 0 // of a session that is over
 	b.conn, err = godbus.Connect(address, godbus.WithContext(ctx))
 	if err != nil {
@@ -105,7 +106,7 @@ func (b *bubbles) show(ctx context.Context, n view.Notice) error {
 		"urgency":       godbus.MakeVariant(urgency),
 		"desktop-entry": godbus.MakeVariant(string(icons.App)),
 	}
-	ctx, cancel := context.WithTimeout(ctx, bubbleDeadline)
+	ctx, cancel := context.WithTimeout(ctx, b.deadline)
 	defer cancel()
 	call := b.conn.Object(bubbleName, bubblePath).CallWithContext(ctx, bubbleName+".Notify", 0,
 		"netvm", b.last, string(icons.App), n.Summary, bodyMarkup.Replace(n.Body), []string{}, hints, serversExpiry)

@@ -9,8 +9,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"netvmd/dbus"
 	"netvmd/tray/view"
@@ -63,12 +66,18 @@ func (e *errands) do(ctx context.Context, action view.Action, known view.Known, 
 		case <-ctx.Done():
 		}
 	}
-	later := func(sentence string) { tell(outcome{sentence: sentence}) }
+	later := func(sentence string) { tell(outcome{sentence: begin(sentence)}) }
 	sentence, err := e.attempt(ctx, action, known, later)
 	if err != nil {
 		sentence = err.Error()
 	}
-	tell(outcome{sentence: sentence, done: true})
+	tell(outcome{sentence: begin(sentence), done: true})
+}
+
+// begin gives a sentence the capital letter that an error does not have.
+func begin(sentence string) string {
+	first, size := utf8.DecodeRuneInString(sentence)
+	return string(unicode.ToUpper(first)) + sentence[size:]
 }
 
 // attempt says what came of an action; later is told what comes of a program that is left running.
@@ -110,9 +119,10 @@ func refresh(ctx context.Context) (string, error) {
 
 // portal checks an address that came from the network before a browser is given it.
 func portal(address string) (string, error) {
+	unprintable := func(r rune) bool { return r <= ' ' || r > '~' }
 	u, err := url.Parse(address)
 	switch {
-	case err != nil || len(address) > longestAddress:
+	case err != nil, len(address) > longestAddress, strings.ContainsFunc(address, unprintable):
 		return "", fmt.Errorf("the portal's address makes no sense: %.100q", address)
 	case u.Scheme != "http" && u.Scheme != "https", u.Hostname() == "", u.User != nil:
 		return "", fmt.Errorf("the portal's address is none of the web: %.100q", address)

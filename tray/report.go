@@ -35,38 +35,40 @@ func (e *errands) report(ctx context.Context) (string, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, reportDeadline)
 	defer cancel()
-	text, complaint := bounded{most: longestReport}, bounded{most: longestComplaint}
+	text, complaint := bounded{most: longestReport, beyond: cancel}, bounded{most: longestComplaint, beyond: func() {}}
 	cmd := exec.CommandContext(ctx, path, "report")
 	cmd.Env, cmd.Stdout, cmd.Stderr, cmd.WaitDelay = e.environ, &text, &complaint, endGrace
 	err = cmd.Run()
-	first, _, _ := strings.Cut(complaint.String(), "\n")
+	first, _, _ := strings.Cut(complaint.kept.String(), "\n")
 	switch {
+	case text.full:
+		return "", fmt.Errorf("%s report is longer than %d bytes", reporter, longestReport)
 	case ctx.Err() != nil:
 		return "", fmt.Errorf("%s report took longer than %s", reporter, reportDeadline)
 	case err != nil && first != "":
 		return "", fmt.Errorf("%s: %.200q", failure(reporter+" report", err), first)
 	case err != nil:
 		return "", errors.New(failure(reporter+" report", err))
-	case text.full:
-		return "", fmt.Errorf("%s report is longer than %d bytes", reporter, longestReport)
 	}
-	return text.String(), nil
+	return text.kept.String(), nil
 }
 
-// bounded keeps the first bytes of what is written to it.
+// bounded keeps the first bytes of what is written to it. The buffer is not embedded, as its ReadFrom would know no bound.
 type bounded struct {
-	bytes.Buffer
-	most int
-	full bool // something was left out
+	kept   bytes.Buffer
+	most   int
+	beyond func() // called when something is left out
+	full   bool   // something was
 }
 
 func (b *bounded) Write(p []byte) (int, error) {
-	room := b.most - b.Len()
+	room := b.most - b.kept.Len()
 	if len(p) <= room {
-		return b.Buffer.Write(p)
+		return b.kept.Write(p)
 	}
 	b.full = true
-	b.Buffer.Write(p[:room])
+	b.beyond()
+	b.kept.Write(p[:room])
 	return len(p), nil
 }
 

@@ -44,7 +44,7 @@ func Run(ctx context.Context, o Options) error {
 	a.events, a.slots, a.menus = dbus.Watch(ctx), screen.slots, screen.menus
 	if o.Notify {
 		a.bubbles = make(chan view.Notice, 1)
-		b := bubbles{log: o.Log}
+		b := bubbles{deadline: bubbleDeadline, log: o.Log}
 		go b.run(ctx, a.bubbles)
 	}
 	systray.Run(func() {

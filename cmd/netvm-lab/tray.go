@@ -76,7 +76,8 @@ func (p person) showTray(ctx context.Context, l *lab.Lab, program string) (*lab.
 	case waiting.Err() == nil:
 		return nil, "", fmt.Errorf("tray: %s has ended: %s", program, strings.TrimSpace(strings.Join(shown.Log(), "")))
 	}
-	return shown, "No panel has taken the netvm's icon yet: its log is " + lab.Root + "/log/netvm-tray.log.", nil
+	return shown, "No panel has docked the netvm's icon, unless yours shows StatusNotifierItems. The log is " +
+		lab.Root + "/log/netvm-tray.log.", nil
 }
 
 // person is who sits at the desktop, as far as a program needs it that is started there.

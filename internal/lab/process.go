@@ -99,7 +99,9 @@ func (p *Process) follow(out io.ReadCloser, log io.WriteCloser, ready string, se
 		line, err := lines.ReadString('\n')
 		// The log is on the lab's own tmpfs; were it full, the program must run on nevertheless.
 		_, _ = io.WriteString(log, line)
-		p.lines.add(line)
+		if line != "" { // at the end there is none
+			p.lines.add(line)
+		}
 		if seen != nil && ready != "" && strings.Contains(line, ready) {
 			close(seen)
 			seen = nil

@@ -1,9 +1,13 @@
 // Package icons holds the tray's pictures: PNGs that `make icons` renders from the drawings in packaging/icons.
+//
+// Each icon is drawn three times, as no drawing is sharp at every size: on a grid of 16 pixels; on one of 22, which also
+// serves 24 with a pixel more around it; and on one of 16 units, of which each is 2, 3 or 4 whole pixels at 32, 48 and
+// 64. dom0 replaces an icon's colours by one hue, hence two tones and their shapes tell everything. What works is light
+// with a dark rim, what does not is dark with a light one, so that either stands out from any panel.
 package icons
 
 import (
 	"embed"
-	"errors"
 	"fmt"
 	"io/fs"
 	"path"
@@ -13,6 +17,9 @@ import (
 
 // App is the icon of the program itself, which its desktop file and its notifications name.
 const App view.Icon = "netvm-tray"
+
+// All are the icons that are drawn: the program's, and one a state.
+var All = append([]view.Icon{App}, view.Icons...)
 
 // Sizes are the widths, and heights, of the pictures in pixels, ascending: those of the hicolor theme that panels ask
 // for. The Makefile's ICON_SIZES are the same.
@@ -30,32 +37,31 @@ type key struct {
 
 var pictures, missing = load(made)
 
-// load reads every picture once, as a reader of an embed.FS gets a copy each time.
-func load(files fs.FS) (map[key][]byte, error) {
-	loaded := make(map[key][]byte)
-	var missing []error
-	for _, icon := range append([]view.Icon{App}, view.Icons...) {
+// load reads every picture once, as a reader of an embed.FS gets a copy each time. It also names those that are missing.
+func load(files fs.FS) (loaded map[key][]byte, missing []string) {
+	loaded = make(map[key][]byte)
+	for _, icon := range All {
 		for _, size := range Sizes {
 			name := path.Join("png", fmt.Sprint(size), string(icon)+".png")
-			switch png, err := fs.ReadFile(files, name); {
-			case err != nil:
-				missing = append(missing, err)
-			case len(png) == 0:
-				missing = append(missing, fmt.Errorf("%s is empty", name))
-			default:
-				loaded[key{icon, size}] = png
+			png, err := fs.ReadFile(files, name)
+			if err != nil || len(png) == 0 {
+				missing = append(missing, name)
+				continue
 			}
+			loaded[key{icon, size}] = png
 		}
 	}
-	return loaded, errors.Join(missing...)
+	return loaded, missing
 }
 
 // Check says which pictures are missing, as they are when the program was compiled without `make icons` before it.
-func Check() error {
-	if missing != nil {
-		return fmt.Errorf("pictures of the tray are missing, run `make icons` and compile again: %w", missing)
+func Check() error { return complain(missing) }
+
+func complain(missing []string) error {
+	if len(missing) == 0 {
+		return nil
 	}
-	return nil
+	return fmt.Errorf("tray/icons: %d pictures are missing, the first being %s: run `make icons` and compile again", len(missing), missing[0])
 }
 
 // PNG is the icon's smallest picture of at least size pixels, or else its largest. It is the same slice each time, which

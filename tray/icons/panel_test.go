@@ -46,20 +46,26 @@ func rgb(r, g, b uint8) color.NRGBA { return color.NRGBA{r, g, b, 0xff} }
 // tint_tray_and_update in qubes-gui-daemon's trayicon.c.
 func (p panel) draw(picture *image.NRGBA) levels {
 	shown := make(levels, 0, len(picture.Pix)/4)
+	known := make(map[color.NRGBA]float64) // a picture has few colours
 	for y := picture.Rect.Min.Y; y < picture.Rect.Max.Y; y++ {
 		for x := picture.Rect.Min.X; x < picture.Rect.Max.X; x++ {
-			pixel := over(picture.NRGBAAt(x, y), p.background)
-			if p.label != nil && pixel != over(picture.NRGBAAt(0, 0), p.background) {
-				pixel = tint(pixel, *p.label)
+			pixel := picture.NRGBAAt(x, y)
+			if _, is := known[pixel]; !is {
+				known[pixel] = p.level(over(pixel, p.background), over(picture.NRGBAAt(0, 0), p.background))
 			}
-			shown = append(shown, luma(pixel))
+			shown = append(shown, known[pixel])
 		}
 	}
 	return shown
 }
 
-// ground is the level of the panel where there is no icon.
-func (p panel) ground() float64 { return luma(p.background) }
+// level is what the panel makes of an opaque pixel, given the one at the top left.
+func (p panel) level(pixel, topLeft color.NRGBA) float64 {
+	if p.label == nil || pixel == topLeft {
+		return luma(pixel)
+	}
+	return luma(tint(pixel, *p.label))
+}
 
 func over(front, back color.NRGBA) color.NRGBA {
 	mix := func(f, b uint8) uint8 {
@@ -113,9 +119,9 @@ func differ(a, b levels) float64 {
 
 // stands is the share of the pixels that differ as much from the panel's background.
 func (p panel) stands(shown levels) float64 {
-	ground := make(levels, len(shown))
-	for i := range ground {
-		ground[i] = p.ground()
+	empty := make(levels, len(shown))
+	for i := range empty {
+		empty[i] = luma(p.background)
 	}
-	return differ(shown, ground)
+	return differ(shown, empty)
 }

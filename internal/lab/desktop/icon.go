@@ -82,7 +82,7 @@ func (s *Screen) AwaitTitle(ctx context.Context, title string) error {
 // Click moves the pointer to the middle of a window and presses a button: 1 is the left one.
 func (d *Desktop) Click(ctx context.Context, w Window, button int) error {
 	middle := w.Place.Min.Add(w.Place.Max).Div(2)
-	_, err := d.tool(ctx, nil, "xdotool", "mousemove", "--sync", strconv.Itoa(middle.X), strconv.Itoa(middle.Y),
+	_, err := d.tool(ctx, nil, "xdotool", "mousemove", strconv.Itoa(middle.X), strconv.Itoa(middle.Y),
 		"click", strconv.Itoa(button))
 	return err
 }

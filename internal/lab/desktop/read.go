@@ -20,7 +20,8 @@ func (d *Desktop) Read(ctx context.Context, picture image.Image) (string, error)
 		return "", err
 	}
 	const uniformBlock = "6" // tesseract(1), --psm
-	return d.tool(ctx, []byte(large), "tesseract", "-", "-", "--psm", uniformBlock, "-l", "eng")
+	// With threads it takes longer, unless there are processors to spare.
+	return d.tool(ctx, []byte(large), "env", "OMP_THREAD_LIMIT=1", "tesseract", "-", "-", "--psm", uniformBlock, "-l", "eng")
 }
 
 // Clipboard returns the text in the clipboard.

@@ -1,0 +1,140 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"netvmd/dbus"
+	"netvmd/internal/lab/desktop"
+	"netvmd/tray/view"
+	"netvmd/tray/view/examples"
+)
+
+const (
+	// changes is how many statuses are published, one after another.
+	changes = 10_000
+	// warming is how many of them come before the first measurement: by then every row of the menu has been made, and Go's
+	// and C's heaps have the size that they keep.
+	warming = changes / 5
+	// growth is by how much the resident memory may differ afterwards, in bytes: less than 400 a change. A leak of one row's
+	// text at each change would be more.
+	growth = 3 << 20
+	// idleFor is how long the idle tray is watched.
+	idleFor = 10 * time.Second
+	// idleWakeups is how many context switches all of its threads together may make meanwhile: none comes from a timer of
+	// ours, but Go's runtime looks after its heap every two minutes, and gives memory back, in some steps.
+	idleWakeups = 20
+)
+
+// plain has the tray run as it is installed: the race detector's memory says nothing about that of the program.
+func (s *scene) plain() {
+	s.t.Helper()
+	path := filepath.Join(s.t.TempDir(), asProgram)
+	if out, err := exec.Command("go", "build", "-trimpath", "-o", path, ".").CombinedOutput(); err != nil {
+		s.t.Fatalf("build netvm-tray: %v\n%s", err, out)
+	}
+	var err error
+	s.tray, err = s.Start(s.ctx, nil, path)
+	s.must(err)
+}
+
+func TestIdleCostsNothing(t *testing.T) {
+	s := open(t, desktop.Options{})
+	s.startPanel(desktop.Trayer, 22)
+	s.plain()
+	icon := s.icon(22)
+	s.settle(icon, shown(example(t, "ethernet")))
+	_, err := s.OpenMenu(s.ctx, icon) // after which nothing goes on either
+	s.must(err)
+	s.must(s.CloseMenu(s.ctx))
+	time.Sleep(idleFor / 5) // what the start has left to be done
+	before, err := s.tray.Usage()
+	s.must(err)
+	time.Sleep(idleFor)
+	after, err := s.tray.Usage()
+	s.must(err)
+	used := after.Since(before)
+	t.Logf("in %s: %d ticks, %s of processor, %d context switches, %.1f MiB resident", idleFor, used.Ticks, used.CPU, used.Switches,
+		float64(after.Resident)/(1<<20))
+	if used.Ticks > 0 || used.Switches > idleWakeups {
+		t.Errorf("idle for %s it used %d ticks and made %d context switches, want 0 and at most %d", idleFor, used.Ticks, used.Switches,
+			idleWakeups)
+	}
+}
+
+// holdings are what the tray holds at a moment.
+type holdings struct {
+	resident     uint64
+	files, tasks int
+	screen       map[string]uint32 // in the X server
+}
+
+func (s *scene) holdings() holdings {
+	s.t.Helper()
+	usage, err := s.tray.Usage()
+	s.must(err)
+	h := holdings{resident: usage.Resident}
+	for name, count := range map[string]*int{"fd": &h.files, "task": &h.tasks} {
+		entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/%s", s.tray.PID(), name))
+		s.must(err)
+		*count = len(entries)
+	}
+	h.screen, err = s.Screen.Resources(s.tray.PID())
+	s.must(err)
+	return h
+}
+
+// publish publishes statuses from one number to another, of which each is told on the bus, and waits until the tray shows
+// the last.
+func (s *scene) publish(icon desktop.Window, some []examples.Example, from, to int) {
+	s.t.Helper()
+	watch := dbus.Watch(s.ctx)
+	var known view.Known
+	for n := from; n < to; n++ {
+		known = some[n%len(some)].Known
+		known.Status.ApplyTime = time.Duration(n) * time.Microsecond // so that each is another
+		s.netvmd.Publish(known.Status)
+		for e := range watch {
+			if e.Status.ApplyTime == known.Status.ApplyTime {
+				break
+			}
+		}
+	}
+	s.settle(icon, shown(known))
+	s.reads(known)
+}
+
+func TestTenThousandChangesLeaveNothing(t *testing.T) {
+	s := open(t, desktop.Options{})
+	s.startPanel(desktop.Trayer, 22)
+	s.plain()
+	icon := s.icon(22)
+	var some []examples.Example
+	for _, e := range examples.All() {
+		if e.Known.Running && !doing(e.Known) && len(e.Known.Status.Vifs) < 50 {
+			some = append(some, e)
+		}
+	}
+	began := time.Now()
+	s.publish(icon, some, 0, warming)
+	before := s.holdings()
+	s.publish(icon, some, warming, changes)
+	after := s.holdings()
+	t.Logf("%d changes in %s; before %+v, after %+v", changes, time.Since(began), before, after)
+	if after.resident > before.resident+growth {
+		t.Errorf("%.1f MiB resident after %d changes, %.1f after %d", float64(before.resident)/(1<<20), warming,
+			float64(after.resident)/(1<<20), changes)
+	}
+	if after.files > before.files || after.tasks > before.tasks {
+		t.Errorf("files %d, threads %d before; %d, %d after", before.files, before.tasks, after.files, after.tasks)
+	}
+	for kind, count := range after.screen {
+		if count > before.screen[kind] {
+			t.Errorf("%d %s in the X server before, %d after", before.screen[kind], kind, count)
+		}
+	}
+}
