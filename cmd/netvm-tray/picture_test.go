@@ -11,14 +11,13 @@ import (
 	"testing"
 
 	"netvmd/internal/lab/desktop"
+	"netvmd/internal/lab/glance"
 	"netvmd/tray/icons"
 	"netvmd/tray/view"
 	"netvmd/tray/view/examples"
 )
 
 const (
-	// different is by how many of the 255 grey levels a pixel must differ to count: what the eye tells apart at a glance.
-	different = 32
 	// enough is the share of the pixels in which any two icons must differ.
 	enough = 0.08
 	// rounding is by how much a channel may differ after half-transparent pixels were drawn by somebody else.
@@ -63,19 +62,6 @@ func near(seen color.RGBA, front color.NRGBA, ground color.RGBA) bool {
 		}
 	}
 	return true
-}
-
-// apart is the share of the pixels in which two pictures of one size differ in grey levels.
-func apart(a, b *image.RGBA) float64 {
-	n := 0
-	for i := 0; i < len(a.Pix); i += 4 {
-		la := color.GrayModel.Convert(color.RGBA{a.Pix[i], a.Pix[i+1], a.Pix[i+2], 255}).(color.Gray).Y
-		lb := color.GrayModel.Convert(color.RGBA{b.Pix[i], b.Pix[i+1], b.Pix[i+2], 255}).(color.Gray).Y
-		if max(la, lb)-min(la, lb) > different {
-			n++
-		}
-	}
-	return float64(n) / float64(len(a.Pix)/4)
 }
 
 // ink is the part of a picture that differs from its corner.
@@ -129,18 +115,18 @@ func TestEveryStateIsToldAtAGlanceAndSharpAtEachSize(t *testing.T) {
 		for _, slot := range []int{22, 24, 32, 48} {
 			t.Run(fmt.Sprintf("%d pixels", slot), func(t *testing.T) {
 				s, icon := docked(t, kind, slot)
-				var pictures []*image.RGBA
+				var pictures []glance.Levels
 				for _, e := range onePerIcon(t) {
 					s.become(e.Known)
 					picture := s.settle(icon, shown(e.Known))
 					if box := ink(picture); float64(max(box.Dx(), box.Dy())) < filled*float64(slot) {
 						t.Errorf("%s fills %v of %v", e.Name, box.Size(), picture.Rect.Size())
 					}
-					pictures = append(pictures, picture)
+					pictures = append(pictures, glance.LevelsOf(picture))
 				}
 				for i, a := range pictures {
 					for j, b := range pictures[:i] {
-						if d := apart(a, b); d < enough {
+						if d := glance.Apart(a, b); d < enough {
 							t.Errorf("%s and %s differ in %.1f %% of the pixels", view.Icons[i], view.Icons[j], 100*d)
 						}
 					}

@@ -40,8 +40,9 @@ var mayImport = map[string][]string{
 	"netvmd/internal/lab":    {"internal/netvm", "dbus", "internal/lab/fakebus", "packaging"},
 	// Services of the bus for the tests of nmhook too, which the lab is too big for.
 	"netvmd/internal/lab/fakebus": {"internal/netvm"},
-	// A private X desktop for the tray.
+	// A private X desktop for the tray, and what is seen of an icon there.
 	"netvmd/internal/lab/desktop": {"internal/lab"},
+	"netvmd/internal/lab/glance":  nil,
 	"netvmd/cmd/netvm-lab":        {"internal/netvm", "internal/lab", "internal/lab/desktop", "internal/lab/fakebus"},
 	// What more than one program is made of.
 	"netvmd/internal/parts": {"internal/netvm", "internal/config", "internal/firewall", "internal/store", "internal/vif"},
