@@ -79,8 +79,11 @@ func displayLost() {
 }
 
 // harmless is what GTK complains of and need not: a window that is thawed once too often whenever an icon docks, a session
-// without the service for screen readers, and no session bus, or none any more, which is said once, by us.
-var harmless = []string{"gdk_window_thaw_toplevel_updates", "AT-SPI", "session bus", "connection is closed"}
+// without the service for screen readers, and no session bus, or none any more, which is said once, by us. Since 0.5.94 the
+// library of the icon says at each start that it is deprecated.
+var harmless = []string{
+	"gdk_window_thaw_toplevel_updates", "AT-SPI", "session bus", "connection is closed", "libayatana-appindicator is deprecated",
+}
 
 // ruinous is what GTK says when somebody destroyed a window of ours, as a panel does that dies while the icon docks. What
 // follows is a crash, or GTK ends the program.
