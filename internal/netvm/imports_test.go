@@ -43,7 +43,8 @@ var mayImport = map[string][]string{
 	// A private X desktop for the tray, and what is seen of an icon there.
 	"netvmd/internal/lab/desktop": {"internal/lab"},
 	"netvmd/internal/lab/glance":  nil,
-	"netvmd/cmd/netvm-lab":        {"internal/netvm", "internal/lab", "internal/lab/desktop", "internal/lab/fakebus"},
+	"netvmd/cmd/netvm-lab": {"internal/netvm", "internal/lab", "internal/lab/desktop", "internal/lab/fakebus", "internal/lab/glance",
+		"tray/icons", "tray/view", "tray/view/examples"},
 	// What more than one program is made of.
 	"netvmd/internal/parts": {"internal/netvm", "internal/config", "internal/firewall", "internal/store", "internal/vif"},
 	"netvmd/internal/doctor": {"dbus", "internal/config", "internal/firewall", "internal/netvm", "internal/parts", "internal/store",
