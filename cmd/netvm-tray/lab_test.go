@@ -125,7 +125,7 @@ func (l *live) step(name string, cause func() error, icon view.Icon, words ...st
 		read <- seen{at, err}
 	}()
 	err := cause()
-	iconAt, lookErr := l.gaze.Await(l.ctx, string(icon), func(p *image.RGBA) bool { return looksLike(p, icon, labSlot, true) })
+	iconAt, lookErr := l.gaze.Await(l.ctx, string(icon), func(p *image.RGBA) bool { return looksLike(p, icon, labSlot, desktop.Trayer) })
 	menu := <-read
 	if err = errors.Join(err, lookErr, menu.err); err != nil {
 		l.must(fmt.Errorf("%s: %w", name, err))
