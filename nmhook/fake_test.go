@@ -44,7 +44,6 @@ func patiently(t *testing.T) context.Context {
 func (f *fakeService) connect() { must(f.t, f.Connect()) }
 func (f *fakeService) own()     { must(f.t, f.Own(patiently(f.t))) }
 func (f *fakeService) disown()  { must(f.t, f.Disown(patiently(f.t))) }
-func (f *fakeService) leave()   { must(f.t, f.Close()) }
 
 func (f *fakeService) set(path godbus.ObjectPath, iface, property string, value any) {
 	f.Set(path, iface, property, value)

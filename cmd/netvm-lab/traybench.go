@@ -24,6 +24,10 @@ const (
 	traySlot = 22
 	// trayStarts is how often the tray is started.
 	trayStarts = 10
+	// trayGoal is how soon after netvmd's signal 99 of 100 changes must be seen.
+	trayGoal = 200 * time.Millisecond
+	// trayGrowth is by how much the memory may differ after many changes, in bytes: the garbage collector's mood.
+	trayGrowth = 2 << 20
 	// trayWarm is how many changes the tray sees before its memory is looked at, and trayMany how many then follow.
 	trayWarm, trayMany = 500, 10_000
 )
@@ -165,8 +169,14 @@ func (t *trayBench) follows(ctx context.Context) (err error) {
 		icon = append(icon, came.icon.Sub(came.signal))
 		words = append(words, came.words.Sub(came.signal))
 	}
-	return t.table(fmt.Sprintf("%d changes", t.changes), row{"netvmd's signal → the icon's pixels", icon},
+	err = t.table(fmt.Sprintf("%d changes", t.changes), row{"netvmd's signal → the icon's pixels", icon},
 		row{"netvmd's signal → the menu's words", words}, row{"NetworkManager's signal → the icon's pixels", cause})
+	for what, times := range map[string][]time.Duration{"icon": icon, "menu": words} {
+		if p99 := quantile(sortedTimes(times), 99); p99 > trayGoal {
+			err = errors.Join(err, fmt.Errorf("the %s follows in %s, p99, and should in %s", what, ms(p99), ms(trayGoal)))
+		}
+	}
+	return err
 }
 
 // eyes see what changes: netvmd's signals, the icon and the menu.
@@ -258,6 +268,9 @@ func (t *trayBench) lasts(ctx context.Context) error {
 	}
 	t.out.printf("\n   %d more changes in %.0f s: %.1f MiB resident before, %.1f MiB after; open files %d and %d; X resources %d and %d\n",
 		trayMany, took.Seconds(), mib(before.resident), mib(after.resident), before.files, after.files, before.x, after.x)
+	if after.resident > before.resident+trayGrowth || after.files > before.files || after.x > before.x {
+		return errors.New("it keeps more than before")
+	}
 	return nil
 }
 

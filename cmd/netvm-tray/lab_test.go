@@ -64,7 +64,7 @@ func openLive(t *testing.T, o lab.Options) *live {
 	var err error
 	l.Lab, err = lab.New(ctx, o)
 	l.must(err)
-	t.Cleanup(func() { l.must(l.Lab.Close()) })
+	t.Cleanup(func() { l.must(l.Close()) })
 	l.must(l.NetVM.StartNetvmd(ctx))
 	l.desk, err = desktop.New(ctx, desktop.Options{})
 	l.must(err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"runtime"
 	"strings"
@@ -123,9 +124,12 @@ func kernel() (string, error) {
 		unix.ByteSliceToString(name.Version[:]), unix.ByteSliceToString(name.Machine[:])}, " "), nil
 }
 
-// system is the operating system's name for people.
+// system is the operating system's name for people, from the places that os-release(5) names.
 func system() (string, error) {
 	text, err := os.ReadFile("/etc/os-release")
+	if errors.Is(err, fs.ErrNotExist) {
+		text, err = os.ReadFile("/usr/lib/os-release")
+	}
 	if err != nil {
 		return "", err
 	}

@@ -33,7 +33,7 @@ func TestACaptivePortalIsTold(t *testing.T) {
 	if out, code := s.ctl(lab.Nobody, "status"); code != 0 || !strings.Contains(out, "log in at "+status.PortalURL) {
 		t.Errorf("netvmctl status: exit code %d\n%s", code, out)
 	}
-	if c := s.checks()["beyond"]; c.State != doctor.Warning || !strings.Contains(c.Remedy, status.PortalURL) {
+	if c := s.checks()["internet"]; c.State != doctor.Warning || !strings.Contains(c.Remedy, status.PortalURL) {
 		t.Errorf("the doctor says %+v", c)
 	}
 	s.leads(s.Home.Resolvers[0], s.Home.Resolvers[1]) // a portal's page needs names too

@@ -2,7 +2,10 @@ package main
 
 import (
 	"regexp"
+	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"netvmd/internal/lab"
 )
@@ -40,6 +43,28 @@ func TestAReportHasAllAndARedactedOneTellsNotWhere(t *testing.T) {
 			if found := regexp.MustCompile(pattern).FindString(out); found != "" {
 				t.Errorf("%q still has %q:\n%s", tc.args, found, out)
 			}
+		}
+	}
+}
+
+// A netvmd that hangs costs a report its deadline, and the parts that only netvmd has.
+func TestAReportOfAHangingNetvmComesInTime(t *testing.T) {
+	const inTime = 25 * time.Second // 20 s, and a busy machine
+	s := open(t, lab.Options{})
+	s.start()
+	s.await(none, none) // it has its name
+	s.must(s.NetVM.Netvmd().Signal(syscall.SIGSTOP))
+	began := time.Now()
+	out, code := s.ctl(lab.RootUser, "report", "--config", s.NetVM.NetvmdConfig())
+	took := time.Since(began)
+	s.must(s.NetVM.Netvmd().Signal(syscall.SIGCONT))
+	t.Logf("it took %s", took)
+	if code != 0 || took > inTime {
+		t.Errorf("exit code %d after %s", code, took)
+	}
+	for _, words := range []string{"== Status ==\nnot to be had: ", "no answer in time", "Kernel IP routing table", "MAY SEND FROM", "== Doctor ==\n✓"} {
+		if !strings.Contains(out, words) {
+			t.Errorf("it has no %q:\n%s", words, out)
 		}
 	}
 }

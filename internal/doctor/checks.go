@@ -29,7 +29,7 @@ var checks = []check{
 
 	{id: "bus", title: "System bus", look: judged(readBus)},
 	{id: "networkmanager", title: "NetworkManager", look: judged(readNetworkManager)},
-	{id: "beyond", title: "Beyond the uplink", look: judged(readBeyond)},
+	{id: "internet", title: "Way to the Internet", look: judged(readInternet)},
 	{id: "networkmanager-vifs", title: "NetworkManager leaves vifs alone", look: judged(readManaged)},
 	{id: "resolved", title: "systemd-resolved", look: judged(readResolved)},
 

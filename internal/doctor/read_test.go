@@ -317,8 +317,8 @@ func TestNetvmdIsAskedItself(t *testing.T) {
 	b.status = func() (netvm.Status, error) {
 		return netvm.Status{State: netvm.Portal, PortalURL: "http://example.org/", Problems: []string{"x"}}, nil
 	}
-	far, err := readBeyond(deadline(t), b.machine)
-	mustBe(t, "behind a portal", far, err, beyond{netvm.Portal, "http://example.org/"})
+	far, err := readInternet(deadline(t), b.machine)
+	mustBe(t, "behind a portal", far, err, internet{netvm.Portal, "http://example.org/"})
 	p, err := readProblems(deadline(t), b.machine)
 	mustBe(t, "with a problem", p, err, problems{"x"})
 }

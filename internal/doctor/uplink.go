@@ -42,27 +42,27 @@ func (n networkManager) judge() finding {
 	return warn("it does not run: uplinks are not shown, and resolvers come from elsewhere", start)
 }
 
-// beyond is how far the uplink leads.
-type beyond struct {
+// internet is how far the uplink leads.
+type internet struct {
 	state  netvm.State
 	portal string // the address that leads to a captive portal
 }
 
-func readBeyond(_ context.Context, m *machine) (beyond, error) {
+func readInternet(_ context.Context, m *machine) (internet, error) {
 	status, err := m.status()
-	return beyond{status.State, status.PortalURL}, err
+	return internet{status.State, status.PortalURL}, err
 }
 
-func (b beyond) judge() finding {
+func (i internet) judge() finding {
 	switch {
-	case b.state == netvm.Portal && b.portal != "":
-		return warn("a captive portal answers instead of the Internet", "Log in with a browser, in the netvm or an AppVM: "+b.portal)
-	case b.state == netvm.Portal:
+	case i.state == netvm.Portal && i.portal != "":
+		return warn("a captive portal answers instead of the Internet", "Log in with a browser, in the netvm or an AppVM: "+i.portal)
+	case i.state == netvm.Portal:
 		return warn("a captive portal answers instead of the Internet", "Open any http page in a browser, and log in")
-	case b.state == netvm.Limited:
+	case i.state == netvm.Limited:
 		return warn("the Internet is not reached", "Look what the network is told to do: nmcli device show")
 	}
-	return fine("netvmd says: %s", b.state)
+	return fine("netvmd says: %s", i.state)
 }
 
 // managed are the vifs that NetworkManager configures.

@@ -222,7 +222,7 @@ type Route struct {
 type Status struct {
 	Version      string
 	State        State
-	NMRunning    bool   // NetworkManager's bus name has an owner
+	NMRunning    bool   // NetworkManager's bus name has an owner; true until that is known
 	PortalURL    string // while a captive portal answers: an http or https address that leads to it; else ""
 	Uplinks      []Uplink
 	DNSSource    string        // where the resolvers come from: "override", "config", "resolved", "resolv.conf", "networkmanager"
