@@ -64,12 +64,17 @@ func (e *errands) do(ctx context.Context, action view.Action, known view.Known, 
 		case <-ctx.Done():
 		}
 	}
-	later := func(sentence string) { tell(outcome{sentence: sentence}) }
+	said := make(chan struct{}) // closed when the action's own outcome is told: what comes later must not be hidden by it
+	later := func(sentence string) {
+		<-said
+		tell(outcome{sentence: sentence})
+	}
 	sentence, err := e.attempt(ctx, action, known, later)
 	if err != nil {
 		sentence = err.Error()
 	}
 	tell(outcome{sentence: sentence, done: true})
+	close(said)
 }
 
 // attempt says what came of an action; later is told what comes of a program that is left running.
