@@ -127,9 +127,10 @@ func TestTenThousandChangesLeaveNothing(t *testing.T) {
 	s.startPanel(desktop.Trayer, 22)
 	s.plain()
 	icon := s.icon(22)
-	some := append(onePerIcon(t)[1:], // but for the one without netvmd
-		examples.Example{Known: example(t, "no-vifs")}, examples.Example{Known: example(t, "8-vifs")},
-		examples.Example{Known: example(t, "six-uplinks")}, examples.Example{Known: example(t, "hostile")})
+	some := onePerIcon(t)[1:] // but for the one without netvmd
+	for _, name := range []string{"no-vifs", "8-vifs", "six-uplinks", "hostile"} {
+		some = append(some, examples.Example{Name: name, Known: example(t, name)})
+	}
 	began := time.Now()
 	s.publish(icon, some, 0, warming)
 	before := s.holdings()
