@@ -35,7 +35,7 @@ MD2MAN        := go run github.com/cpuguy83/go-md2man/v2@v2.0.7
 FUZZTIME ?= 10s
 IDLE     ?= 60s
 
-.PHONY: help demo test build man completions lint bench fuzz xen vuln install deps check unit headers icons
+.PHONY: help demo test build man completions lint bench fuzz xen vuln install deps check unit headers icons tray-pictures
 .DELETE_ON_ERROR:
 
 help: ## print this
@@ -69,6 +69,9 @@ $(eval $(call picture,22,packaging/icons/22,cat))
 # At 24 pixels these have one pixel more around them, as scaled up they would be blurred.
 $(eval $(call picture,24,packaging/icons/22,sed 's/viewBox="0 0 22 22"/viewBox="-1 -1 24 24"/'))
 $(foreach size,32 48 64,$(eval $(call picture,$(size),packaging/icons,cat)))
+
+tray-pictures: build ## the tray in every state, in real panels, into tray/pictures.png (as root)
+	$(BIN)/netvm-lab pictures
 
 man: build ## the manual pages into bin/man
 	go run ./packaging/man -bin $(BIN) -out $(BIN)/man/markdown -version $(VERSION)

@@ -43,18 +43,6 @@ static void embedded_changed(GtkWidget *plug, GParamSpec *property, gpointer unu
 	tell_slot(plug, gtk_widget_get_allocated_width(plug), gtk_widget_get_allocated_height(plug));
 }
 
-// A panel that dies may take the icon's window with it. GTK would destroy the icon for good then, and libayatana-appindicator
-// would go on using it. Without its window it is as before it was docked, and docks in the next panel.
-static gboolean window_destroyed(GtkWidget *plug, GdkEvent *event, gpointer unused) {
-	GdkDisplay *display = gtk_widget_get_display(plug);
-	gdk_x11_display_error_trap_push(display); // what GTK sends meanwhile is about windows that are gone
-	gtk_widget_hide(plug);
-	gtk_widget_unrealize(plug);
-	gtk_widget_show(plug);
-	gdk_x11_display_error_trap_pop_ignored(display);
-	return TRUE;
-}
-
 // The only plug of this program is the icon in the panel. Nobody hands it out, so it is met when it gets its size.
 static gboolean size_allocated(GSignalInvocationHint *hint, guint count, const GValue *values, gpointer unused) {
 	GObject *widget = g_value_get_object(&values[0]);
@@ -64,7 +52,6 @@ static gboolean size_allocated(GSignalInvocationHint *hint, guint count, const G
 	if (!g_object_get_data(widget, "netvm-tray")) {
 		g_object_set_data(widget, "netvm-tray", GINT_TO_POINTER(TRUE));
 		g_signal_connect(widget, "notify::embedded", G_CALLBACK(embedded_changed), NULL);
-		g_signal_connect(widget, "destroy-event", G_CALLBACK(window_destroyed), NULL);
 	}
 	tell_slot(GTK_WIDGET(widget), slot->width, slot->height);
 	return TRUE;

@@ -59,7 +59,7 @@ func Run(ctx context.Context, o Options) error {
 }
 
 // shortestLife is how old a tray at least gets that begins again, so that one that must at every start costs little.
-const shortestLife = 5 * time.Second
+const shortestLife = time.Second
 
 // beginAgain replaces this program by itself: the same process, with nothing of what GTK made of the old one. It does not
 // return.

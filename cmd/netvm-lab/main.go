@@ -32,6 +32,8 @@ Usage: netvm-lab COMMAND [FLAGS]
   bench   measure: time of a DNS change, queries lost, what idling costs, what a
           flood of calls does, time to bring a vif up, what 256 of them cost, and
           how soon the tray shows a change
+  pictures
+          picture netvm-tray in every state, on one sheet
   exec    netvm-lab exec HOST -- COMMAND...: run a command in a host of the lab
           (inside of netvm-lab shell)
   ask     netvm-lab ask SERVER...: which of the lab's resolvers answers there
@@ -56,13 +58,14 @@ const (
 var errUsage = errors.New("see netvm-lab help")
 
 var commands = map[string]func(ctx context.Context, args []string) error{
-	"demo":  demo,
-	"shell": shell,
-	"tray":  tray,
-	"bench": bench,
-	"exec":  execute,
-	"ask":   ask,
-	"spoof": spoof,
+	"demo":     demo,
+	"shell":    shell,
+	"tray":     tray,
+	"bench":    bench,
+	"pictures": pictures,
+	"exec":     execute,
+	"ask":      ask,
+	"spoof":    spoof,
 }
 
 func main() {

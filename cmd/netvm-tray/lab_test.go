@@ -125,7 +125,7 @@ func (l *live) step(name string, cause func() error, icon view.Icon, words ...st
 		read <- seen{at, err}
 	}()
 	err := cause()
-	iconAt, lookErr := l.gaze.Await(l.ctx, string(icon), func(p *image.RGBA) bool { return looksLike(p, icon, labSlot, true) })
+	iconAt, lookErr := l.gaze.Await(l.ctx, string(icon), func(p *image.RGBA) bool { return looksLike(p, icon, labSlot, desktop.Trayer) })
 	menu := <-read
 	if err = errors.Join(err, lookErr, menu.err); err != nil {
 		l.must(fmt.Errorf("%s: %w", name, err))
@@ -164,6 +164,8 @@ func TestTheTrayFollowsARealNetvm(t *testing.T) {
 	l.step("the start, offline", func() error { return nil }, view.Offline, l.Work.Vif, l.Personal.Vif, "10.139.1.1 → refused")
 	l.step("the uplink comes up", l.nmcli("connection", "up", "home"), view.Wired,
 		`"home"`, home.NetVM.String(), "10.139.1.1 → "+home.Resolvers[0].String())
+	l.step("it goes down", l.nmcli("connection", "down", "home"), view.Offline, "10.139.1.1 → refused", `!"home"`)
+	l.step("and up again", l.nmcli("connection", "up", "home"), view.Wired, home.NetVM.String())
 	l.step("a vif goes", func() error { return l.Personal.Detach(l.ctx) }, view.Wired, l.Work.Vif, "!"+l.Personal.Vif)
 	l.step("a vif comes", func() error { return l.Personal.Attach(l.ctx) }, view.Wired, l.Work.Vif, l.Personal.Vif,
 		l.Personal.Address.String())

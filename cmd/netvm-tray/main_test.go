@@ -192,7 +192,7 @@ func (s *scene) settle(icon desktop.Window, want view.Shown) *image.RGBA {
 	s.must(s.Screen.AwaitTitle(s.ctx, want.Title))
 	size := min(icon.Place.Dx(), icon.Place.Dy())
 	picture, err := s.Screen.AwaitPicture(s.ctx, icon.Place, fmt.Sprintf("%s at %d pixels", want.Icon, size),
-		func(seen *image.RGBA) bool { return looksLike(seen, want.Icon, size, s.kind != desktop.Tint2) })
+		func(seen *image.RGBA) bool { return looksLike(seen, want.Icon, size, s.kind) })
 	if err != nil {
 		s.keep(picture)
 	}

@@ -4,78 +4,30 @@ import (
 	"bytes"
 	"fmt"
 	"image"
-	"image/color"
 	"image/png"
 	"os"
 	"strings"
 	"testing"
 
 	"netvmd/internal/lab/desktop"
+	"netvmd/internal/lab/glance"
 	"netvmd/tray/icons"
 	"netvmd/tray/view"
 	"netvmd/tray/view/examples"
 )
 
 const (
-	// different is by how many of the 255 grey levels a pixel must differ to count: what the eye tells apart at a glance.
-	different = 32
 	// enough is the share of the pixels in which any two icons must differ.
 	enough = 0.08
-	// rounding is by how much a channel may differ after half-transparent pixels were drawn by somebody else.
-	rounding = 2
 	// filled is the share of its place, from edge to edge, that an icon must reach over on its longer side. The rest is
 	// free for dom0, which needs two pixels on each side.
 	filled = 0.75
 )
 
-// looksLike tells whether an icon's place shows its picture, pixel by pixel, in its middle: neither scaled nor moved. With
-// halves false, half-transparent pixels are not looked at: tint2 draws them too dark, as it takes the colours that X
-// multiplies with their opacity for plain ones.
-func looksLike(seen *image.RGBA, icon view.Icon, size int, halves bool) bool {
+// looksLike tells whether an icon's place shows its picture, neither scaled nor moved.
+func looksLike(seen *image.RGBA, icon view.Icon, size int, kind desktop.Kind) bool {
 	drawing, err := png.Decode(bytes.NewReader(icons.PNG(icon, size)))
-	if err != nil {
-		return false
-	}
-	ground := seen.RGBAAt(0, 0) // which the icon leaves free
-	corner := seen.Rect.Size().Sub(drawing.Bounds().Size()).Div(2)
-	for y := range seen.Rect.Dy() {
-		for x := range seen.Rect.Dx() {
-			front := color.NRGBA{}
-			if at := image.Pt(x, y).Sub(corner); at.In(drawing.Bounds()) {
-				front = color.NRGBAModel.Convert(drawing.At(at.X, at.Y)).(color.NRGBA)
-			}
-			half := front.A > 0 && front.A < 0xff
-			if (halves || !half) && !near(seen.RGBAAt(x, y), front, ground) {
-				return false
-			}
-		}
-	}
-	return true
-}
-
-// near tells whether a pixel is what one over another gives.
-func near(seen color.RGBA, front color.NRGBA, ground color.RGBA) bool {
-	a := int(front.A)
-	for _, c := range [][3]uint8{{seen.R, front.R, ground.R}, {seen.G, front.G, ground.G}, {seen.B, front.B, ground.B}} {
-		off := int(c[0]) - (a*int(c[1])+(255-a)*int(c[2]))/255
-		if off < -rounding || off > rounding {
-			return false
-		}
-	}
-	return true
-}
-
-// apart is the share of the pixels in which two pictures of one size differ in grey levels.
-func apart(a, b *image.RGBA) float64 {
-	n := 0
-	for i := 0; i < len(a.Pix); i += 4 {
-		la := color.GrayModel.Convert(color.RGBA{a.Pix[i], a.Pix[i+1], a.Pix[i+2], 255}).(color.Gray).Y
-		lb := color.GrayModel.Convert(color.RGBA{b.Pix[i], b.Pix[i+1], b.Pix[i+2], 255}).(color.Gray).Y
-		if max(la, lb)-min(la, lb) > different {
-			n++
-		}
-	}
-	return float64(n) / float64(len(a.Pix)/4)
+	return err == nil && glance.Shows(seen, drawing, kind != desktop.Tint2)
 }
 
 // ink is the part of a picture that differs from its corner.
@@ -129,18 +81,18 @@ func TestEveryStateIsToldAtAGlanceAndSharpAtEachSize(t *testing.T) {
 		for _, slot := range []int{22, 24, 32, 48} {
 			t.Run(fmt.Sprintf("%d pixels", slot), func(t *testing.T) {
 				s, icon := docked(t, kind, slot)
-				var pictures []*image.RGBA
+				var pictures []glance.Levels
 				for _, e := range onePerIcon(t) {
 					s.become(e.Known)
 					picture := s.settle(icon, shown(e.Known))
 					if box := ink(picture); float64(max(box.Dx(), box.Dy())) < filled*float64(slot) {
 						t.Errorf("%s fills %v of %v", e.Name, box.Size(), picture.Rect.Size())
 					}
-					pictures = append(pictures, picture)
+					pictures = append(pictures, glance.LevelsOf(picture))
 				}
 				for i, a := range pictures {
 					for j, b := range pictures[:i] {
-						if d := apart(a, b); d < enough {
+						if d := glance.Apart(a, b); d < enough {
 							t.Errorf("%s and %s differ in %.1f %% of the pixels", view.Icons[i], view.Icons[j], 100*d)
 						}
 					}

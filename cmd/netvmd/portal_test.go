@@ -44,6 +44,10 @@ func TestACaptivePortalIsTold(t *testing.T) {
 	s.Portal.Shut()
 	s.must(s.NetVM.CheckConnectivity(s.ctx))
 	await("the portal asks again", func(r netvm.Status) bool { return r.State == netvm.Portal && r.PortalURL == status.PortalURL })
+	_, err = s.NetVM.Run(s.ctx, "sed", "-i", "s|^uri=.*|&?other|", lab.Root+"/nm/NetworkManager.conf")
+	s.must(err)
+	s.nmcli("general", "reload", "conf")
+	await("another address is configured", func(r netvm.Status) bool { return r.PortalURL == status.PortalURL+"?other" })
 	s.nmcli("connection", "down", "home")
 	await("the network is left", func(r netvm.Status) bool { return r.State == netvm.Offline && r.PortalURL == "" })
 }

@@ -40,9 +40,11 @@ var mayImport = map[string][]string{
 	"netvmd/internal/lab":    {"internal/netvm", "dbus", "internal/lab/fakebus", "packaging"},
 	// Services of the bus for the tests of nmhook too, which the lab is too big for.
 	"netvmd/internal/lab/fakebus": {"internal/netvm"},
-	// A private X desktop for the tray.
+	// A private X desktop for the tray, and what is seen of an icon there.
 	"netvmd/internal/lab/desktop": {"internal/lab"},
-	"netvmd/cmd/netvm-lab":        {"internal/netvm", "internal/lab", "internal/lab/desktop", "internal/lab/fakebus"},
+	"netvmd/internal/lab/glance":  nil,
+	"netvmd/cmd/netvm-lab": {"internal/netvm", "internal/lab", "internal/lab/desktop", "internal/lab/fakebus", "internal/lab/glance",
+		"tray/icons", "tray/view", "tray/view/examples"},
 	// What more than one program is made of.
 	"netvmd/internal/parts": {"internal/netvm", "internal/config", "internal/firewall", "internal/store", "internal/vif"},
 	"netvmd/internal/doctor": {"dbus", "internal/config", "internal/firewall", "internal/netvm", "internal/parts", "internal/store",

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"testing/fstest"
 
+	"netvmd/internal/lab/glance"
 	"netvmd/tray/view"
 )
 
@@ -76,7 +77,7 @@ func TestPicturesAreSharp(t *testing.T) {
 
 // blur is the share of the pixels that are drawn, from 0 to 1, that have neither of the two tones.
 func blur(p *image.NRGBA) float64 {
-	light, dark := rgb(0xff, 0xff, 0xff), rgb(0x11, 0x11, 0x11)
+	light, dark := color.NRGBA{0xff, 0xff, 0xff, 0xff}, color.NRGBA{0x11, 0x11, 0x11, 0xff}
 	var drawn, between float64
 	for y := p.Rect.Min.Y; y < p.Rect.Max.Y; y++ {
 		for x := p.Rect.Min.X; x < p.Rect.Max.X; x++ {
@@ -104,17 +105,17 @@ func TestIconsAreGrey(t *testing.T) {
 }
 
 // inPanels calls check for every size and every kind of panel, with what is shown of each icon.
-func inPanels(t *testing.T, check func(t *testing.T, p panel, shown map[view.Icon]levels)) {
+func inPanels(t *testing.T, check func(t *testing.T, p glance.Panel, shown map[view.Icon]glance.Levels)) {
 	for _, size := range Sizes {
 		pictures := make(map[view.Icon]*image.NRGBA)
 		for _, icon := range view.Icons {
 			pictures[icon] = picture(t, icon, size)
 		}
-		for _, p := range panels() {
-			t.Run(fmt.Sprintf("%d pixels on a %s panel", size, p.name), func(t *testing.T) {
-				shown := make(map[view.Icon]levels)
+		for _, p := range glance.Panels() {
+			t.Run(fmt.Sprintf("%d pixels on a %s panel", size, p.Name), func(t *testing.T) {
+				shown := make(map[view.Icon]glance.Levels)
 				for icon, picture := range pictures {
-					shown[icon] = p.draw(picture)
+					shown[icon] = glance.LevelsOf(p.Show(picture))
 				}
 				check(t, p, shown)
 			})
@@ -124,10 +125,10 @@ func inPanels(t *testing.T, check func(t *testing.T, p panel, shown map[view.Ico
 
 func TestAnyTwoIconsDifferInGreyLevels(t *testing.T) {
 	const enough = 0.08 // of the pixels
-	inPanels(t, func(t *testing.T, _ panel, shown map[view.Icon]levels) {
+	inPanels(t, func(t *testing.T, _ glance.Panel, shown map[view.Icon]glance.Levels) {
 		for i, a := range view.Icons {
 			for _, b := range view.Icons[i+1:] {
-				if d := differ(shown[a], shown[b]); d < enough {
+				if d := glance.Apart(shown[a], shown[b]); d < enough {
 					t.Errorf("%s and %s differ in %.1f %% of the pixels", a, b, 100*d)
 				}
 			}
@@ -137,34 +138,13 @@ func TestAnyTwoIconsDifferInGreyLevels(t *testing.T) {
 
 func TestEveryIconStandsOutFromThePanel(t *testing.T) {
 	const enough = 0.15 // of the pixels
-	inPanels(t, func(t *testing.T, p panel, shown map[view.Icon]levels) {
+	inPanels(t, func(t *testing.T, p glance.Panel, shown map[view.Icon]glance.Levels) {
 		for _, icon := range view.Icons {
-			if d := p.stands(shown[icon]); d < enough {
+			if d := p.StandsOut(shown[icon]); d < enough {
 				t.Errorf("%s differs from the panel in %.1f %% of the pixels", icon, 100*d)
 			}
 		}
 	})
-}
-
-func TestTintKeepsLightnessAndTakesTheLabelsHue(t *testing.T) {
-	red := rgb(0xcc, 0, 0)
-	for _, tc := range []struct {
-		name           string
-		c, label, want color.NRGBA
-	}{
-		{"white has no room for a hue", rgb(255, 255, 255), red, rgb(255, 255, 255)},
-		{"black has none either", rgb(0, 0, 0), red, rgb(0, 0, 0)},
-		{"half grey becomes the pure hue", rgb(0x7f, 0x80, 0x80), red, rgb(255, 0, 0)},
-		{"a light grey becomes pale", rgb(191, 191, 191), red, rgb(255, 127, 127)},
-		{"a colour loses its own hue", rgb(0, 0, 204), red, rgb(204, 0, 0)},
-		{"a label without a hue makes grey", rgb(200, 100, 0), rgb(0, 0, 0), rgb(100, 100, 100)},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			if got := tint(tc.c, tc.label); got != tc.want {
-				t.Errorf("%v tinted with %v is %v, want %v", tc.c, tc.label, got, tc.want)
-			}
-		})
-	}
 }
 
 func TestPNGGivesTheSmallestThatIsLargeEnough(t *testing.T) {

@@ -103,3 +103,12 @@ func (s *Screen) isEmbedded(w Window) (bool, error) {
 	}
 	return tree.Parent != s.root, nil
 }
+
+// Destroy takes a window away, whosever it is, as a panel does with an icon that it had not yet promised to give back when
+// it died.
+func (s *Screen) Destroy(w Window) error {
+	if err := xproto.DestroyWindowChecked(s.conn, xproto.Window(w.ID)).Check(); err != nil {
+		return fmt.Errorf("destroy window %#x: %w", w.ID, err)
+	}
+	return nil
+}
