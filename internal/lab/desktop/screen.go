@@ -41,7 +41,7 @@ func (d *Desktop) startX(ctx context.Context) error {
 	xgb.Logger.SetOutput(io.Discard) // it complains that there is no cookie; none is needed
 	number, in, err := os.Pipe()
 	if err != nil {
-		return fmt.Errorf("Xvfb: %w", err)
+		return fmt.Errorf("start Xvfb: %w", err)
 	}
 	defer func() { _ = number.Close() }() // it was read
 	cmd := exec.CommandContext(context.WithoutCancel(ctx), "Xvfb", "-displayfd", "3", "-screen", "0",
@@ -53,11 +53,11 @@ func (d *Desktop) startX(ctx context.Context) error {
 		return err
 	}
 	if err := number.SetReadDeadline(time.Now().Add(patience)); err != nil {
-		return fmt.Errorf("Xvfb: %w", err)
+		return fmt.Errorf("start Xvfb: %w", err)
 	}
 	text, err := io.ReadAll(number) // to its end: the server closes it when it has said its number
 	if err != nil || len(text) == 0 {
-		return fmt.Errorf("Xvfb names no display: %w; %s", err, strings.Join(d.server.Log(), ""))
+		return fmt.Errorf("start Xvfb: it names no display: %w; %s", err, strings.Join(d.server.Log(), ""))
 	}
 	d.Screen, err = openScreen(ctx, ":"+strings.TrimSpace(string(text)))
 	return err
@@ -228,12 +228,12 @@ func (s *Screen) Resources(pid int) (map[string]uint32, error) {
 		}
 		kept, err := res.QueryClientResources(s.conn, c.ResourceBase).Reply()
 		if err != nil {
-			return nil, fmt.Errorf("X resources of process %d: %w", pid, err)
+			return nil, fmt.Errorf("read the X resources of process %d: %w", pid, err)
 		}
 		for _, t := range kept.Types {
 			kind, err := xproto.GetAtomName(s.conn, t.ResourceType).Reply()
 			if err != nil {
-				return nil, fmt.Errorf("X resources of process %d: %w", pid, err)
+				return nil, fmt.Errorf("read the X resources of process %d: %w", pid, err)
 			}
 			counts[kind.Name] += t.Count
 		}
