@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"image"
-	"net/netip"
 	"os"
 	"strings"
 	"syscall"
@@ -79,12 +78,7 @@ func (t *trayBench) all(ctx context.Context) error {
 
 // wifi is a netvm that is online by a Wi-Fi of this name.
 func (t *trayBench) wifi(ssid string, strength uint8) fakebus.Situation {
-	home := t.lab.Home
-	return fakebus.Situation{Uplinks: []fakebus.Uplink{{
-		Uplink: netvm.Uplink{ID: "home", Type: "802-11-wireless", Interface: home.Device, SSID: ssid, Strength: strength,
-			Addresses: []netip.Prefix{netip.PrefixFrom(home.NetVM, home.Router.Bits())}, Gateway: home.Router.Addr()},
-		DNS: home.Resolvers[:2],
-	}}}
+	return fakebus.Situation{Uplinks: []fakebus.Uplink{t.lab.Home.WiFi(ssid, strength)}}
 }
 
 func (t *trayBench) show(ctx context.Context, s fakebus.Situation) error {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"image"
-	"net/netip"
 	"os"
 	"os/exec"
 	"strings"
@@ -192,21 +191,10 @@ func TestTheTrayFollowsARealNetvm(t *testing.T) {
 	l.step("the bus is killed", func() error { return l.NetVM.KillBus(l.ctx) }, view.Stopped, "netvmd is not running")
 }
 
-// at is an uplink over the lab's home network, as NetworkManager would have it.
-func (l *live) at(id, kind, ssid string, strength uint8) fakebus.Uplink {
-	return fakebus.Uplink{
-		Uplink: netvm.Uplink{ID: id, Type: kind, Interface: l.Home.Device, SSID: ssid, Strength: strength,
-			Addresses: []netip.Prefix{netip.PrefixFrom(l.Home.NetVM, l.Home.Router.Bits())}, Gateway: l.Home.Router.Addr()},
-		DNS: l.Home.Resolvers[:2],
-	}
-}
-
 func TestTheTrayFollowsWiFiAModemAndAVPN(t *testing.T) {
 	l := openLive(t, lab.Options{FakeNetworkManager: true})
-	wifi := func(ssid string, strength uint8) fakebus.Uplink {
-		return l.at("Home", "802-11-wireless", ssid, strength)
-	}
-	vpn := l.at("work", "wireguard", "", 0)
+	wifi := l.Home.WiFi
+	vpn := l.Home.Uplink("work", "wireguard")
 	vpn.VPN = true
 	show := func(state netvm.State, uplinks ...fakebus.Uplink) func() error {
 		return func() error { return l.NetVM.FakeNM.Show(l.ctx, fakebus.Situation{State: state, Uplinks: uplinks}) }
@@ -222,7 +210,7 @@ func TestTheTrayFollowsWiFiAModemAndAVPN(t *testing.T) {
 	l.step("all 32 bytes are arbitrary", show("", wifi("\x00\x01\x02\x03\x04\x05\x06\x07\x08\t\n\v\f\r\x0e\x0f\x80\x81\xfe\xff _&%<>\"'\\\x7f|", 70)),
 		view.WirelessGood, `\x01\x02\x03`, "!evil", "!\x01")
 	l.step("there is no Internet", show(netvm.Limited, wifi("Café du Monde", 90)), view.Limited, `"Café du Monde"`)
-	l.step("a modem", show("", l.at("LTE", "gsm", "", 0)), view.Mobile, `"LTE"`, "!Café")
+	l.step("a modem", show("", l.Home.Uplink("LTE", "gsm")), view.Mobile, `"LTE"`, "!Café")
 	l.step("a VPN over Wi-Fi", show("", wifi("Café du Monde", 90), vpn), view.VPN, `"work"`, `"Café du Monde"`)
 	l.step("a network without resolvers", func() error {
 		silent := wifi("Café du Monde", 90)

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"net/netip"
 	"strings"
 	"testing"
 
@@ -9,15 +8,6 @@ import (
 	"netvmd/internal/lab/fakebus"
 	"netvmd/internal/netvm"
 )
-
-// wifiAt is a Wi-Fi of the lab's home network, as NetworkManager would have it.
-func wifiAt(s *scene, ssid string, strength uint8) fakebus.Uplink {
-	return fakebus.Uplink{
-		Uplink: netvm.Uplink{ID: "home", Type: "802-11-wireless", Interface: s.Home.Device, SSID: ssid, Strength: strength,
-			Addresses: []netip.Prefix{netip.PrefixFrom(s.Home.NetVM, s.Home.Router.Bits())}, Gateway: s.Home.Router.Addr()},
-		DNS: s.Home.Resolvers[:2],
-	}
-}
 
 // The real netvmd follows what only a machine with a radio has.
 func TestWiFiAndAModemAreFollowed(t *testing.T) {
@@ -31,16 +21,16 @@ func TestWiFiAndAModemAreFollowed(t *testing.T) {
 			t.Fatalf("%s: %v", what, err)
 		}
 	}
-	show(fakebus.Situation{Uplinks: []fakebus.Uplink{wifiAt(s, "Café du Monde", 80)}})
+	show(fakebus.Situation{Uplinks: []fakebus.Uplink{s.Home.WiFi("Café du Monde", 80)}})
 	s.leads(s.Home.Resolvers[0], s.Home.Resolvers[1])
 	uplink("Wi-Fi", func(u netvm.Uplink) bool { return u.SSID == "Café du Monde" && u.Strength == 80 })
-	show(fakebus.Situation{Uplinks: []fakebus.Uplink{wifiAt(s, "\x1b[2J\xff\u202efree", 12)}})
+	show(fakebus.Situation{Uplinks: []fakebus.Uplink{s.Home.WiFi("\x1b[2J\xff\u202efree", 12)}})
 	uplink("a hostile name", func(u netvm.Uplink) bool { return u.SSID == "\x1b[2J\uFFFD\u202efree" && u.Strength == 12 })
 	if out, code := s.ctl(lab.Nobody, "status"); code != 0 || !strings.Contains(out, `\x1b[2J`) || strings.Contains(out, "\x1b") {
 		t.Errorf("netvmctl status: exit code %d, %q", code, out)
 	}
-	modem := wifiAt(s, "", 0)
-	modem.ID, modem.Type, modem.Metered = "LTE", "gsm", true
+	modem := s.Home.Uplink("LTE", "gsm")
+	modem.Metered = true
 	modem.DNS = s.Home.Resolvers[2:3]
 	show(fakebus.Situation{Uplinks: []fakebus.Uplink{modem}})
 	uplink("a modem", func(u netvm.Uplink) bool { return u.Type == "gsm" && u.Metered })

@@ -212,13 +212,5 @@ func (v *NetVM) KillNetworkManager(ctx context.Context) error {
 	return v.nm.Stop(ctx, syscall.SIGKILL)
 }
 
-// StartFakeNetworkManager has NetworkManager played, offline at first. To kill it, Close it; then it may be started again.
-func (v *NetVM) StartFakeNetworkManager(ctx context.Context) (err error) {
-	if v.FakeNM, err = fakebus.NewNetworkManager(busAddress); err != nil {
-		return err
-	}
-	return v.FakeNM.Own(ctx)
-}
-
 // Backend is what writes the kernel's rules in this lab.
 func (v *NetVM) Backend() Backend { return v.options.Backend }

@@ -66,6 +66,9 @@ func (d *Desktop) startX(ctx context.Context) error {
 // KillX kills the X server, as the end of a session does.
 func (d *Desktop) KillX(ctx context.Context) error { return d.server.Stop(ctx, syscall.SIGKILL) }
 
+// SignalX sends the X server a signal: SIGSTOP has it answer nobody until SIGCONT.
+func (d *Desktop) SignalX(sig syscall.Signal) error { return d.server.Signal(sig) }
+
 func openScreen(ctx context.Context, display string) (*Screen, error) {
 	socket, err := (&net.Dialer{}).DialContext(ctx, "unix", "@/tmp/.X11-unix/X"+display[1:])
 	if err != nil {
