@@ -51,9 +51,9 @@ func TestTheDesktopIsToldOnceOfEachState(t *testing.T) {
 		}
 	}
 	again := example(t, "dns-unserved")
-	again.Status.ApplyTime++ // another status of the same state
+	again.Status.Vifs = nil // another status of the same state
 	s.become(again)
-	s.change(icon, "ethernet")
+	s.reads(again)
 	select {
 	case got := <-n.Shown:
 		t.Errorf("told again: %+v", got)
