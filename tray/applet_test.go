@@ -188,7 +188,11 @@ func TestAClickDoesWhatItsRowIsFor(t *testing.T) {
 	if edit := s.kit.find("Edit connections"); !edit.disabled || !refresh.disabled {
 		t.Error("two things can be asked for at once")
 	}
-	send(t, refresh.clicked, struct{}{}) // a click that was on its way; it would block the errands for ever
+	send(t, refresh.clicked, struct{}{}) // a click that was on its way
+	send(t, s.menus, false)
+	if len(s.kit.drawn) > 0 {
+		t.Error("a click while something is done counts")
+	}
 	send(t, s.finish, outcome{sentence: "DNS was refreshed", done: true})
 	s.draw()
 	s.kit.find("DNS was refreshed")
@@ -225,12 +229,19 @@ func TestCountersAreReadWhileTheMenuIsOpen(t *testing.T) {
 	s.kit.find("Edit connections: nm-connection-editor is not installed")
 	send(t, s.readings, reading{traffic: []netvm.Traffic{{Vif: "vif1.0", RxBytes: 3 << 20, TxBytes: 5 << 20}}})
 	s.draw()
-	if !strings.Contains(s.kit.String(), "5") {
+	if !strings.Contains(s.kit.String(), "MiB") {
 		t.Errorf("the traffic is not shown:\n%s", s.kit)
 	}
 	send(t, s.menus, false)
 	if receive(t, s.reading) {
 		t.Error("it goes on after the menu was closed")
+	}
+	for _, running := range []bool{false, true} {
+		send(t, s.events, dbus.Event{Running: running, Status: online(1)})
+		s.draw()
+	}
+	if strings.Contains(s.kit.String(), "MiB") {
+		t.Errorf("what the netvmd before has counted is shown:\n%s", s.kit)
 	}
 }
 

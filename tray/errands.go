@@ -64,38 +64,41 @@ func (e *errands) do(ctx context.Context, action view.Action, known view.Known, 
 		case <-ctx.Done():
 		}
 	}
-	said := make(chan struct{}) // closed when the action's own outcome is told: what comes later must not be hidden by it
-	later := func(sentence string) {
-		<-said
-		tell(outcome{sentence: sentence})
-	}
-	sentence, err := e.attempt(ctx, action, known, later)
+	sentence, left, err := e.attempt(ctx, action, known)
 	if err != nil {
 		sentence = err.Error()
 	}
 	tell(outcome{sentence: sentence, done: true})
-	close(said)
+	if left == nil {
+		return
+	}
+	if err := left.Wait(); err != nil {
+		tell(outcome{sentence: failure(filepath.Base(left.Path), err)})
+	}
 }
 
-// attempt says what came of an action; later is told what comes of a program that is left running.
-func (e *errands) attempt(ctx context.Context, action view.Action, known view.Known, later func(string)) (string, error) {
+// attempt says what came of an action; left is a program that was left running.
+func (e *errands) attempt(ctx context.Context, action view.Action, known view.Known) (sentence string, left *exec.Cmd, err error) {
 	switch action {
 	case view.Refresh:
-		return refresh(ctx)
+		sentence, err = refresh(ctx)
 	case view.Edit:
-		return "The connection editor was started", e.launch(ctx, later, editor)
+		sentence = "The connection editor was started"
+		left, err = e.launch(ctx, editor)
 	case view.Login:
-		address, err := portal(known.Status.PortalURL)
-		if err != nil {
-			return "", err
+		var address string
+		if address, err = portal(known.Status.PortalURL); err == nil {
+			sentence = "The portal was opened: " + address
+			left, err = e.launch(ctx, opener, address)
 		}
-		return "The portal was opened: " + address, e.launch(ctx, later, opener, address)
 	case view.CopyReport:
-		return e.copyReport(ctx)
+		sentence, err = e.copyReport(ctx)
 	case view.SaveReport:
-		return e.saveReport(ctx)
+		sentence, err = e.saveReport(ctx)
+	default:
+		err = fmt.Errorf("%q is no action", action)
 	}
-	return "", fmt.Errorf("%q is no action", action)
+	return sentence, left, err
 }
 
 // refresh has netvmd read every source again. polkit may ask the person at the screen.
@@ -127,24 +130,19 @@ func portal(address string) (string, error) {
 	return u.String(), nil
 }
 
-// launch starts a program and leaves it to itself. Its failure is told later.
-func (e *errands) launch(ctx context.Context, later func(string), program string, args ...string) error {
+// launch starts a program of the person's own, which goes on when the tray ends.
+func (e *errands) launch(ctx context.Context, program string, args ...string) (*exec.Cmd, error) {
 	path, err := find(program)
 	if err != nil {
-		return fmt.Errorf("%s is not installed", program)
+		return nil, fmt.Errorf("%s is not installed", program)
 	}
 	cmd := exec.CommandContext(context.WithoutCancel(ctx), path, args...)
 	cmd.Env = e.environ
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // it goes on when the tray ends
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
-		return fmt.Errorf("start %s: %w", program, err)
+		return nil, fmt.Errorf("start %s: %w", program, err)
 	}
-	go func() {
-		if err := cmd.Wait(); err != nil {
-			later(failure(program, err))
-		}
-	}()
-	return nil
+	return cmd, nil
 }
 
 // failure says how a program ended.

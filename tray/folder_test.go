@@ -115,6 +115,30 @@ func TestTwoNeverHoldTheFolderAtOnce(t *testing.T) {
 	all.Wait()
 }
 
+func TestAFolderThatWasReplacedIsNotThatFolder(t *testing.T) {
+	path := filepath.Join(runtimeFolder(t), "folder")
+	made := func() *os.File {
+		if err := os.Mkdir(path, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		dir, err := os.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return dir
+	}
+	before := made()
+	defer before.Close()
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	now := made()
+	defer now.Close()
+	if isStill(before, path) || !isStill(now, path) {
+		t.Error("the one before is taken for the one that is there now")
+	}
+}
+
 func TestAFolderThatSomebodyElsePreparedIsNotTaken(t *testing.T) {
 	for name, prepare := range map[string]func(path string) error{
 		"one that others may read": func(path string) error { return os.Mkdir(path, 0o755) },

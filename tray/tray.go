@@ -51,11 +51,22 @@ func Run(ctx context.Context, o Options) error {
 		b := bubbles{deadline: bubbleDeadline, log: o.Log}
 		go b.run(ctx, a.bubbles)
 	}
+	context.AfterFunc(ctx, func() { endAnyway(leave) })
 	systray.Run(func() {
 		a.run(ctx)
 		systray.Quit()
 	}, nil)
 	return nil
+}
+
+// endPatience is how long GTK may take to end, which it does in some milliseconds.
+const endPatience = time.Second
+
+// endAnyway ends the program when GTK does not: it may wait for a display that does not answer any more.
+func endAnyway(leave func()) {
+	<-time.After(endPatience)
+	leave()
+	os.Exit(0)
 }
 
 // shortestLife is how old a tray at least gets that begins again, so that one that must at every start costs little.

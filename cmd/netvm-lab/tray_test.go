@@ -89,10 +89,10 @@ func reachable(t *testing.T, display string) string {
 }
 
 func TestTrayOnTheCallersDesktop(t *testing.T) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
 	tools := buildTools(t)
 	session(t, lab.Nobody)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
 	d, err := desktop.New(ctx, desktop.Options{User: lab.Nobody, NoBus: true})
 	if err != nil {
 		t.Fatal(err)

@@ -99,7 +99,7 @@ func open(t *testing.T, o desktop.Options) *scene {
 	var err error
 	s.Desktop, err = desktop.New(ctx, o)
 	s.must(err)
-	t.Cleanup(func() { s.must(s.Desktop.Close()) })
+	t.Cleanup(func() { s.must(s.Close()) })
 	for _, program := range []string{"nm-connection-editor", "xdg-open", "netvmctl"} {
 		s.must(s.StandIn(program, "exit 0"))
 	}

@@ -86,9 +86,13 @@ func (d *Desktop) path(name string) string { return filepath.Join(d.dir, name) }
 // label names a program of this desktop, for its log.
 func (d *Desktop) label(name string) string { return name + "-" + filepath.Base(d.dir) }
 
-// Home, Runtime and Temporary are the user's folders: HOME, XDG_RUNTIME_DIR and TMPDIR.
-func (d *Desktop) Home() string      { return d.path("home") }
-func (d *Desktop) Runtime() string   { return d.path("runtime") }
+// Home is the user's folder: HOME.
+func (d *Desktop) Home() string { return d.path("home") }
+
+// Runtime is the session's folder: XDG_RUNTIME_DIR.
+func (d *Desktop) Runtime() string { return d.path("runtime") }
+
+// Temporary is TMPDIR.
 func (d *Desktop) Temporary() string { return d.path("tmp") }
 
 // Environ is what programs of the desktop find in their environment.

@@ -120,12 +120,8 @@ type layout struct {
 // item understands a layout; what is not said has a default: libdbusmenu, dbus-menu.xml.
 func (l layout) item() (Item, error) {
 	i := Item{Enabled: true}
-	for name, at := range map[string]any{"label": &i.Text, "enabled": &i.Enabled} {
-		if v, said := l.Properties[name]; said {
-			if err := v.Store(at); err != nil {
-				return i, fmt.Errorf("desktop: %s of menu item %d: %w", name, l.ID, err)
-			}
-		}
+	if err := errors.Join(said(l, "label", &i.Text), said(l, "enabled", &i.Enabled)); err != nil {
+		return i, err
 	}
 	i.Separator = l.Properties["type"].Value() == "separator"
 	i.Text = unescape(i.Text)
@@ -144,6 +140,20 @@ func (l layout) item() (Item, error) {
 		i.Items = append(i.Items, row)
 	}
 	return i, nil
+}
+
+// said reads a property into a place, if it is there.
+func said[T any](l layout, name string, at *T) error {
+	v, is := l.Properties[name]
+	if !is {
+		return nil
+	}
+	value, is := v.Value().(T)
+	if !is {
+		return fmt.Errorf("desktop: %s of menu item %d is %s", name, l.ID, v)
+	}
+	*at = value
+	return nil
 }
 
 // unescape takes away what keeps underscores from being taken for mnemonics: two are one.

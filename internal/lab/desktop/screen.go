@@ -41,7 +41,7 @@ func (d *Desktop) startX(ctx context.Context) error {
 	xgb.Logger.SetOutput(io.Discard) // it complains that there is no cookie; none is needed
 	number, in, err := os.Pipe()
 	if err != nil {
-		return fmt.Errorf("Xvfb: %w", err)
+		return fmt.Errorf("desktop: start Xvfb: %w", err)
 	}
 	defer func() { _ = number.Close() }() // it was read
 	cmd := exec.CommandContext(context.WithoutCancel(ctx), "Xvfb", "-displayfd", "3", "-screen", "0",
@@ -53,11 +53,11 @@ func (d *Desktop) startX(ctx context.Context) error {
 		return err
 	}
 	if err := number.SetReadDeadline(time.Now().Add(patience)); err != nil {
-		return fmt.Errorf("Xvfb: %w", err)
+		return fmt.Errorf("desktop: start Xvfb: %w", err)
 	}
 	text, err := io.ReadAll(number) // to its end: the server closes it when it has said its number
 	if err != nil || len(text) == 0 {
-		return fmt.Errorf("Xvfb names no display: %w; %s", err, strings.Join(d.server.Log(), ""))
+		return fmt.Errorf("desktop: Xvfb names no display: %w; %s", err, strings.Join(d.server.Log(), ""))
 	}
 	d.Screen, err = openScreen(ctx, ":"+strings.TrimSpace(string(text)))
 	return err
@@ -65,6 +65,9 @@ func (d *Desktop) startX(ctx context.Context) error {
 
 // KillX kills the X server, as the end of a session does.
 func (d *Desktop) KillX(ctx context.Context) error { return d.server.Stop(ctx, syscall.SIGKILL) }
+
+// SignalX sends the X server a signal: SIGSTOP has it answer nobody until SIGCONT.
+func (d *Desktop) SignalX(sig syscall.Signal) error { return d.server.Signal(sig) }
 
 func openScreen(ctx context.Context, display string) (*Screen, error) {
 	socket, err := (&net.Dialer{}).DialContext(ctx, "unix", "@/tmp/.X11-unix/X"+display[1:])
@@ -228,12 +231,12 @@ func (s *Screen) Resources(pid int) (map[string]uint32, error) {
 		}
 		kept, err := res.QueryClientResources(s.conn, c.ResourceBase).Reply()
 		if err != nil {
-			return nil, fmt.Errorf("X resources of process %d: %w", pid, err)
+			return nil, fmt.Errorf("desktop: X resources of process %d: %w", pid, err)
 		}
 		for _, t := range kept.Types {
 			kind, err := xproto.GetAtomName(s.conn, t.ResourceType).Reply()
 			if err != nil {
-				return nil, fmt.Errorf("X resources of process %d: %w", pid, err)
+				return nil, fmt.Errorf("desktop: X resources of process %d: %w", pid, err)
 			}
 			counts[kind.Name] += t.Count
 		}
