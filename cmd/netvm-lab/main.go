@@ -39,6 +39,8 @@ Usage: netvm-lab COMMAND [FLAGS]
   ask     netvm-lab ask SERVER...: which of the lab's resolvers answers there
           (in a host of the lab)
   spoof   send packets as if from other addresses (in a host of the lab)
+  portal  netvm-lab portal shut|open: put a captive portal into the way at home, or
+          take it away (in the netvm)
   help    print this
 
 Flags of each command: netvm-lab COMMAND --help
@@ -66,6 +68,7 @@ var commands = map[string]func(ctx context.Context, args []string) error{
 	"exec":     execute,
 	"ask":      ask,
 	"spoof":    spoof,
+	"portal":   portal,
 }
 
 func main() {
@@ -231,6 +234,14 @@ func execute(_ context.Context, args []string) error {
 		return fmt.Errorf("exec: netvm-lab exec HOST -- COMMAND...; %w", errUsage)
 	}
 	return lab.Exec(args[0], args[1:])
+}
+
+// portal is `netvm-lab portal shut|open`.
+func portal(ctx context.Context, args []string) error {
+	if len(args) != 1 || args[0] != "shut" && args[0] != "open" {
+		return fmt.Errorf("portal: netvm-lab portal shut|open; %w", errUsage)
+	}
+	return lab.TurnPortal(ctx, args[0] == "shut")
 }
 
 // ask is `netvm-lab ask SERVER...`.

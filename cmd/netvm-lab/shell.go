@@ -25,6 +25,7 @@ You are root in the netvm. Try:
   lab-run work COMMAND           run a command in another host:
                                  work personal netvm home office vpn
   lab-ask                        what work is answered, by which resolver
+  lab-portal shut                a captive portal is in the way at home; also open
 
 The other hosts' logs are in ` + lab.Root + `/log. Leave with exit or Ctrl-D.
 
@@ -36,6 +37,7 @@ PS1='\[\e[1m\]netvm\[\e[0m\] \w # '
 [ -n "${NO_COLOR+set}" ] && PS1='netvm \w # '
 lab-run() { local host=$1; shift; "$NETVM_LAB" exec "$host" -- "$@"; }
 lab-ask() { "$NETVM_LAB" exec work -- "$NETVM_LAB" ask 10.139.1.1 10.139.1.2; }
+lab-portal() { "$NETVM_LAB" portal "$@"; }
 cat "$NETVM_LAB_HELP"
 `
 
@@ -59,7 +61,9 @@ func (c *common) explore(ctx context.Context, use func(*lab.Lab) error) error {
 	if err := lab.Enter(); err != nil {
 		return err
 	}
-	return c.withLab(ctx, backends[0], "debug", func(l *lab.Lab) error {
+	options := c.options(backends[0], "debug")
+	options.Portal = true
+	return c.withLabOf(ctx, options, func(l *lab.Lab) error {
 		if err := l.NetVM.NMCLI(ctx, "connection", "up", "home"); err != nil {
 			return err
 		}

@@ -74,7 +74,9 @@ func (v *NetVM) KillBus(ctx context.Context) error {
 
 // Bus opens a connection of its own to the netvm's bus, for whoever wants to speak to the daemons there;
 // signals come in order. Close it.
-func (v *NetVM) Bus() (*godbus.Conn, error) {
+func (v *NetVM) Bus() (*godbus.Conn, error) { return connectBus() }
+
+func connectBus() (*godbus.Conn, error) {
 	conn, err := godbus.Connect(busAddress, godbus.WithSignalHandler(godbus.NewSequentialSignalHandler()))
 	if err != nil {
 		return nil, fmt.Errorf("netvm: connect to the bus at %s: %w", busAddress, err)

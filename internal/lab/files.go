@@ -11,7 +11,7 @@ import (
 func (v *NetVM) nmConfig() string {
 	check := "enabled=false\n"
 	if v.options.Portal {
-		check = fmt.Sprintf("enabled=true\nuri=%s\ninterval=3600\n", portalURL(homeSite.prefix))
+		check = fmt.Sprintf("enabled=true\nuri=%s\ninterval=3600\n", portalHost+portalPath)
 	}
 	return nmBasics + check
 }

@@ -39,7 +39,8 @@ type Options struct {
 	// FakeNetworkManager has NetworkManager played by NetVM.FakeNM instead of the real one, for Wi-Fi and modems, which no machine
 	// has in a namespace. The netvm then has fixed addresses at home.
 	FakeNetworkManager bool
-	// Portal has NetworkManager check how far it gets, with a web server at home that can play a captive portal: Lab.Portal.
+	// Portal has NetworkManager check how far it gets, with a web server that plays the Internet's and, at
+	// home, can play a captive portal: Lab.Portal.
 	Portal bool
 }
 
@@ -60,7 +61,8 @@ type Lab struct {
 	Personal *AppVM
 	Portal   *Portal // at home; nil unless it was asked for
 
-	again []*AppVM
+	again   []*AppVM
+	portals []*Portal // of each network that leads to the Internet
 }
 
 // New builds a lab: everything runs when it returns, but for netvmd, and NetworkManager has no connection up.
@@ -132,9 +134,14 @@ func (l *Lab) furnish(ctx context.Context, o Options) error {
 		}
 	}
 	if o.Portal {
-		if l.Portal, err = l.Home.servePortal(); err != nil {
-			return err
+		for _, n := range []*Network{l.Home, l.Office} {
+			p, err := n.servePortal()
+			if err != nil {
+				return err
+			}
+			l.portals = append(l.portals, p)
 		}
+		l.Portal = l.portals[0]
 	}
 	for _, a := range []*AppVM{l.Work, l.Personal} {
 		if o.VifRoute == "" {
@@ -189,7 +196,9 @@ func (l *Lab) Close() error {
 		}
 		errs = append(errs, l.NetVM.nm.Stop(ctx, syscall.SIGKILL), l.NetVM.StopPolkit(ctx), l.NetVM.bus.Stop(ctx, syscall.SIGKILL))
 	}
-	errs = append(errs, l.Portal.close())
+	for _, p := range l.portals {
+		errs = append(errs, p.close())
+	}
 	for _, n := range []*Network{l.Home, l.Office, l.VPN} {
 		if n == nil {
 			continue

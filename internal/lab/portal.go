@@ -14,6 +14,8 @@ import (
 
 const (
 	portalPath = "/check_network_status.txt"
+	// shutPath is where the portal is asked to be in the way; asked anywhere else, by a form, it lets through.
+	shutPath = "/shut"
 	// headTimeout is for the head of a request; who asks stands on the same machine.
 	headTimeout = 10 * time.Second
 )
@@ -26,14 +28,14 @@ type Portal struct {
 	open   atomic.Bool
 }
 
-// portalURL is where NetworkManager asks.
-func portalURL(router netip.Prefix) string { return "http://" + router.Addr().String() + portalPath }
+// portalHost is where NetworkManager asks: in the Internet, to which home and office both lead.
+var portalHost = "http://" + Internet.String()
 
-// servePortal starts a portal, open at first, on the network's router.
+// servePortal starts a portal, open at first, on the network's router, where the Internet begins.
 func (n *Network) servePortal() (*Portal, error) {
 	var listener net.Listener
 	err := n.Go(func() (err error) { // a socket belongs to the namespace in which it was made
-		listener, err = net.Listen("tcp", netip.AddrPortFrom(n.Router.Addr(), 80).String()) //nolint:noctx // it does not wait
+		listener, err = net.Listen("tcp", netip.AddrPortFrom(Internet, 80).String()) //nolint:noctx // it does not wait
 		return err
 	})
 	if err != nil {
@@ -51,6 +53,9 @@ func (n *Network) servePortal() (*Portal, error) {
 
 // ServeHTTP answers the check, and a browser.
 func (p *Portal) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Method == http.MethodPost {
+		p.open.Store(r.URL.Path != shutPath)
+	}
 	switch {
 	case p.open.Load():
 		// What NetworkManager compares the beginning of the answer with (connectivity.response's default).
@@ -58,7 +63,7 @@ func (p *Portal) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case r.URL.Path == portalPath:
 		http.Redirect(w, r, "/login", http.StatusFound)
 	default:
-		_, _ = io.WriteString(w, "<html><body>Welcome to the hotel. Log in to use its network.</body></html>\n")
+		_, _ = io.WriteString(w, "<html><body>Welcome to the hotel. <form method=post><button>Log in</button></form></body></html>\n")
 	}
 }
 
@@ -95,11 +100,8 @@ func (h *Host) Browse(ctx context.Context, address string) (string, error) {
 	return string(page), nil
 }
 
-// close ends the server, if there is one.
+// close ends the server.
 func (p *Portal) close() error {
-	if p == nil {
-		return nil
-	}
 	err := p.server.Close()
 	<-p.ended
 	if errors.Is(err, net.ErrClosed) {
@@ -108,9 +110,28 @@ func (p *Portal) close() error {
 	return err
 }
 
+// TurnPortal shuts or opens the portal from within the netvm, in whatever process of the lab, and has NetworkManager look.
+func TurnPortal(ctx context.Context, shut bool) error {
+	address := portalHost + "/"
+	if shut {
+		address = portalHost + shutPath
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, address, nil)
+	if err != nil {
+		return fmt.Errorf("portal: %w", err)
+	}
+	answer, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return fmt.Errorf("portal: %w", err)
+	}
+	return errors.Join(answer.Body.Close(), checkConnectivity(ctx))
+}
+
 // CheckConnectivity has NetworkManager look now how far it gets, as it does by itself every few minutes.
-func (v *NetVM) CheckConnectivity(ctx context.Context) error {
-	conn, err := v.Bus()
+func (v *NetVM) CheckConnectivity(ctx context.Context) error { return checkConnectivity(ctx) }
+
+func checkConnectivity(ctx context.Context) error {
+	conn, err := connectBus()
 	if err != nil {
 		return err
 	}
