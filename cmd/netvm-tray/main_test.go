@@ -32,6 +32,9 @@ const dockWithin = 2 * time.Second
 // patience bounds each wait for an event.
 const patience = 15 * time.Second
 
+// lifeOfScene bounds a test: the longest, of 10,000 changes, takes half a minute on a machine that does nothing else.
+const lifeOfScene = 5 * time.Minute
+
 func TestMain(m *testing.M) {
 	if filepath.Base(os.Args[0]) == asProgram {
 		main()
@@ -93,7 +96,7 @@ type scene struct {
 // are there as scripts that do nothing.
 func open(t *testing.T, o desktop.Options) *scene {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), lifeOfScene)
 	t.Cleanup(cancel)
 	s := &scene{t: t, ctx: ctx, away: new(bool)}
 	var err error

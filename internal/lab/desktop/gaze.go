@@ -109,8 +109,5 @@ func (g *Gaze) Await(ctx context.Context, what string, holds func(*image.RGBA) b
 	return g.last.at, nil
 }
 
-// Picture is what was to be seen when Await returned.
-func (g *Gaze) Picture() *image.RGBA { return g.last.picture }
-
 // Close ends the looking.
 func (g *Gaze) Close() { g.screen.close() }
