@@ -171,3 +171,27 @@ func TestAnOverrideThatIsRefusedIsNotHeld(t *testing.T) {
 		}
 	}
 }
+
+func TestOneLookAnswersAllSignalsThatHaveCome(t *testing.T) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	c := &Client{}
+	c.owner.Store("")
+	signals := make(chan *godbus.Signal, 8)
+	for range cap(signals) {
+		signals <- &godbus.Signal{Sender: ":1.5", Name: properties + "." + propertiesChanged}
+	}
+	if err := c.await(ctx, signals); err != nil {
+		t.Fatal(err)
+	}
+	if left := len(signals); left > 0 {
+		t.Errorf("%d signals are left for looks of their own", left)
+	}
+	for range cap(signals) - 1 {
+		signals <- &godbus.Signal{Sender: busName, Name: busName + ".NameAcquired", Body: []any{":1.5"}} // nothing of ours
+	}
+	signals <- &godbus.Signal{Sender: busName, Name: busName + ".NameOwnerChanged", Body: []any{Name, "", ":1.6"}}
+	if err := c.await(ctx, signals); err != nil || c.owner.Load() != ":1.6" {
+		t.Errorf("%v; netvmd is taken for %v", err, c.owner.Load())
+	}
+}
