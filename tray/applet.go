@@ -111,7 +111,7 @@ func (a *applet) run(ctx context.Context) {
 			a.drawing = false
 		case <-patience.C:
 			if !a.slot.docked {
-				a.log.Info("no panel yet: waiting for one")
+				a.log.Info("no panel with a tray for X11 icons yet: waiting for one")
 			}
 		}
 	}
