@@ -99,7 +99,7 @@ bench: build ## latencies, losses, idle cost and memory, as medians and ratios
 fuzz: ## every fuzz target for FUZZTIME (10s)
 	@for p in $$(go list ./...); do \
 	  for f in $$(go test -list '^Fuzz' $$p | grep '^Fuzz'); do \
-	    echo "$$p $$f"; go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$p || exit 1; \
+	    echo "$$p $$f"; go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 200x $$p || exit 1; \
 	  done; \
 	done
 
@@ -144,7 +144,7 @@ deps: ## install what the build, the lab and the tests need (apt or dnf, as root
 
 check: build lint unit
 	$(BIN)/netvm-lab demo
-	$(MAKE) fuzz FUZZTIME=30000x
+	$(MAKE) fuzz FUZZTIME=15000x
 	@if command -v apt-get >/dev/null; then $(MAKE) xen; else echo 'make xen needs Debian: left out'; fi
 
 # The tests run programs, the kernel and make, of whose changes Go's cache of results knows nothing: hence -count=1.

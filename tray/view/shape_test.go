@@ -164,7 +164,7 @@ func FuzzSequence(f *testing.F) {
 		var p shapes
 		var told view.Told
 		d := dice{rand.New(rand.NewSource(seed)), text[:min(len(text), 200)]}
-		for range 12 {
+		for range 3 {
 			k := d.known()
 			if err := p.check(view.Of(k)); err != nil {
 				t.Errorf("%v\nof %+v", err, k)
@@ -233,7 +233,7 @@ func (d dice) known() view.Known {
 		DNSTargets:   some(d, 30, func() netvm.Target { return netvm.Target{Virtual: d.addr(), Resolver: netvm.Resolver{Addr: d.addr()}} }),
 		DNSOverrides: some(d, 6, func() netvm.Override { return netvm.Override{Servers: some(d, 40, d.addr), By: d.word()} }),
 		ChangedAt:    pick(d, time.Time{}, examples.Now), ApplyTime: time.Duration(d.Int63()),
-		Vifs: some(d, pick(d, 0, 10, 25, 500), d.vif), Problems: some(d, pick(d, 0, 3, 40), d.word),
+		Vifs: some(d, pick(d, 0, 10, 25, 50), d.vif), Problems: some(d, pick(d, 0, 3, 40), d.word),
 	}
 	if d.yes() {
 		k.Routes = some(d, 20, func() netvm.Route {
@@ -254,7 +254,7 @@ func (d dice) uplink() netvm.Uplink {
 
 func (d dice) vif() netvm.Vif {
 	return netvm.Vif{
-		Name: d.word(), DomID: d.Int(), Addresses: some(d, 20, d.addr), Visible: d.addr(), VisibleGateway: d.addr(), MAC: d.word(),
+		Name: d.word(), DomID: d.Int(), Addresses: some(d, 10, d.addr), Visible: d.addr(), VisibleGateway: d.addr(), MAC: d.word(),
 		Gateway: d.addr(), Gateway6: d.addr(), Metric: d.Int(), State: pick(d, netvm.VifUp, netvm.VifDegraded, netvm.VifState(d.word())),
 		Since: pick(d, time.Time{}, examples.Now),
 	}
