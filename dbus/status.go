@@ -52,7 +52,8 @@ func decode(values dict) (netvm.Status, error) {
 	all := maps.Clone(younger)
 	maps.Copy(all, values)
 	err := take(all, map[string]any{
-		"Version": &s.Version, "State": &state, "NetworkManagerRunning": &s.NMRunning, "PortalUrl": &portal, "Uplinks": &uplinks, "DnsSource": &s.DNSSource, "DnsReason": &s.DNSReason,
+		"Version": &s.Version, "State": &state, "NetworkManagerRunning": &s.NMRunning, "PortalUrl": &portal,
+		"Uplinks": &uplinks, "DnsSource": &s.DNSSource, "DnsReason": &s.DNSReason,
 		"DnsServers": &servers, "DnsDropped": &dropped, "DnsOverrides": &overrides, "DnsTargets": &targets,
 		"DnsChangedAt": &changedAt, "DnsApplyTime": &applyTime, "Backend": &s.Backend, "Vifs": &vifs, "Problems": &s.Problems,
 	})

@@ -5,15 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"time"
 
 	"netvmd/dbus"
+	"netvmd/internal/netvm"
 	"netvmd/tray/view"
 )
 
@@ -23,9 +22,6 @@ const (
 	opener   = "xdg-open"
 	reporter = "netvmctl"
 )
-
-// longestAddress of a portal is given to the opener, in bytes: the same bound that netvmd has.
-const longestAddress = 2048
 
 // errands does what a click asks for.
 type errands struct {
@@ -86,11 +82,8 @@ func (e *errands) attempt(ctx context.Context, action view.Action, known view.Kn
 		sentence = "The connection editor was started"
 		left, err = e.launch(ctx, editor)
 	case view.Login:
-		var address string
-		if address, err = portal(known.Status.PortalURL); err == nil {
-			sentence = "The portal was opened: " + address
-			left, err = e.launch(ctx, opener, address)
-		}
+		sentence = "The portal was opened: " + known.Status.PortalURL
+		left, err = e.openPortal(ctx, known.Status.PortalURL)
 	case view.CopyReport:
 		sentence, err = e.copyReport(ctx)
 	case view.SaveReport:
@@ -117,17 +110,13 @@ func refresh(ctx context.Context) (string, error) {
 	return "DNS was refreshed: all was as it should be", nil
 }
 
-// portal checks an address that came from the network before a browser is given it.
-func portal(address string) (string, error) {
-	unprintable := func(r rune) bool { return r <= ' ' || r > '~' }
-	u, err := url.Parse(address)
-	switch {
-	case err != nil, len(address) > longestAddress, strings.ContainsFunc(address, unprintable):
-		return "", fmt.Errorf("%s was not started: the portal's address makes no sense: %.100q", opener, address)
-	case u.Scheme != "http" && u.Scheme != "https", u.Hostname() == "", u.User != nil:
-		return "", fmt.Errorf("%s was not started: the portal's address is none of the web: %.100q", opener, address)
+// openPortal has a browser open an address that came from elsewhere.
+func (e *errands) openPortal(ctx context.Context, text string) (*exec.Cmd, error) {
+	address, err := netvm.ParsePortalURL(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s is not given the portal's address: %w", opener, err)
 	}
-	return u.String(), nil
+	return e.launch(ctx, opener, address)
 }
 
 // launch starts a program of the person's own, which goes on when the tray ends.

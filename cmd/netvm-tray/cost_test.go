@@ -27,9 +27,13 @@ const (
 	growth = 2 << 20
 	// idleFor is how long the idle tray is watched.
 	idleFor = 10 * time.Second
-	// idleWakeups is how many context switches all of its threads together may make meanwhile: none comes from a timer of
-	// ours, but Go's runtime looks after its heap every two minutes, and gives memory back, in some steps.
-	idleWakeups = 20
+	// idleWakeups is how many context switches all of its threads together may make meanwhile, and idleCPU how much
+	// processor they may use: none comes from a timer of ours.
+	idleWakeups = 8
+	idleCPU     = time.Millisecond
+	// idleTimes is how often it is watched until that holds: Go's runtime looks after its heap every two minutes, and gives
+	// memory back in a burst of small steps. A timer of ours would be seen each time.
+	idleTimes = 3
 )
 
 // plain has the tray run as it is installed: the race detector's memory says nothing about that of the program.
@@ -54,18 +58,20 @@ func TestIdleCostsNothing(t *testing.T) {
 	s.must(err)
 	s.must(s.CloseMenu(s.ctx))
 	time.Sleep(idleFor / 5) // what the start has left to be done
-	before, err := s.tray.Usage()
-	s.must(err)
-	time.Sleep(idleFor)
-	after, err := s.tray.Usage()
-	s.must(err)
-	used := after.Since(before)
-	t.Logf("in %s: %d ticks, %s of processor, %d context switches, %.1f MiB resident", idleFor, used.Ticks, used.CPU, used.Switches,
-		float64(after.Resident)/(1<<20))
-	if used.Ticks > 0 || used.Switches > idleWakeups {
-		t.Errorf("idle for %s it used %d ticks and made %d context switches, want 0 and at most %d", idleFor, used.Ticks, used.Switches,
-			idleWakeups)
+	for range idleTimes {
+		before, err := s.tray.Usage()
+		s.must(err)
+		time.Sleep(idleFor)
+		after, err := s.tray.Usage()
+		s.must(err)
+		used := after.Since(before)
+		t.Logf("in %s: %s of processor, %d context switches, %.1f MiB resident", idleFor, used.CPU, used.Switches,
+			float64(used.Resident)/(1<<20))
+		if used.CPU <= idleCPU && used.Switches <= idleWakeups {
+			return
+		}
 	}
+	t.Errorf("it was never idle for %s: want at most %s of processor and %d context switches", idleFor, idleCPU, idleWakeups)
 }
 
 // holdings are what the tray holds at a moment.
