@@ -1,6 +1,6 @@
 //go:build packages
 
-package packages
+package formats
 
 import (
 	"bytes"
@@ -25,8 +25,8 @@ var configuration = map[string][]string{
 	"netvmd-tray": {"etc/xdg/autostart/netvm-tray-plain.desktop", "etc/xdg/autostart/netvm-tray.desktop"},
 }
 
-// tree is what make install makes, by the paths below the root.
-func tree(t *testing.T, dir string) map[string]entry {
+// filesOf is what make install makes, by the paths below the root.
+func filesOf(t *testing.T, dir string) map[string]entry {
 	t.Helper()
 	found := make(map[string]entry)
 	err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
@@ -66,8 +66,8 @@ func packagedAs(path string) string {
 }
 
 func TestEveryInstalledFileIsInOnePackage(t *testing.T) {
-	release := built(t, newer)
-	want := tree(t, installed(t))
+	release := built(t)
+	want := filesOf(t, installed(t))
 	for _, format := range formats {
 		t.Run(format, func(t *testing.T) {
 			in := make(map[string]string) // the package that has a path
@@ -118,7 +118,7 @@ func (a archive) added() (paths []string) {
 }
 
 func TestPackagesHoldWhatTheyMay(t *testing.T) {
-	each(t, built(t, newer), func(t *testing.T, a archive) {
+	each(t, built(t), func(t *testing.T, a archive) {
 		files := a.files(t)
 		for _, path := range a.added() {
 			if _, there := files[path]; !there && (path != ".INSTALL" || a.name == "netvmd") {
@@ -154,7 +154,7 @@ func TestPackagesTellNothingOfTheMachineThatBuiltThem(t *testing.T) {
 	for _, v := range []string{"GOMODCACHE", "GOCACHE", "GOROOT"} {
 		private = append(private, strings.TrimSpace(string(output(t, "go", "env", v))))
 	}
-	each(t, built(t, newer), func(t *testing.T, a archive) {
+	each(t, built(t), func(t *testing.T, a archive) {
 		for path, e := range a.files(t) {
 			for _, p := range private {
 				if bytes.Contains(unzipped(t, path, e.text), []byte(p)) {

@@ -1,6 +1,6 @@
 //go:build packages
 
-package packages
+package formats
 
 import (
 	"bytes"
