@@ -71,6 +71,29 @@ func (r *refusals) lift() ([]string, error) {
 	return changes, nil
 }
 
+// icmpLimitDefault is the kernel's own value of both files, in ms (Linux, Documentation/networking/ip-sysctl.rst).
+const icmpLimitDefault = "1000"
+
+// restore gives the limits that are lifted the kernel's own value, and says which. What was there before us is not
+// known: an admin who had lifted them himself has to do so again.
+func (r *refusals) restore() (changes []string) {
+	for _, path := range icmpLimits {
+		text, err := os.ReadFile(path)
+		if errors.Is(err, fs.ErrNotExist) || err == nil && strings.TrimSpace(string(text)) != "0" {
+			continue
+		}
+		if err == nil {
+			err = os.WriteFile(path, []byte(icmpLimitDefault+"\n"), 0o644)
+		}
+		if err != nil {
+			r.log.Warn("ICMP errors stay without a limit until the next boot", "file", path, "error", err)
+			continue
+		}
+		changes = append(changes, path+" set to "+icmpLimitDefault+", the kernel's default")
+	}
+	return changes
+}
+
 // AboutRefusals tells whether a fault is that the kernel limits how many queries are refused, which loading the rules
 // again does not mend.
 func AboutRefusals(fault string) bool { return strings.HasSuffix(fault, limitsRefusals) }
