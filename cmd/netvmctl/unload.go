@@ -17,7 +17,7 @@ import (
 
 const unloadHelp = `Unload takes all rules of netvmd out of the kernel, those in the custom chains
 too, whatever of them there is. Other rules stay, also what Qubes' own sets know
-of the vifs. The limits of ICMP errors become the kernel's own again.
+of the vifs. The limits of ICMP errors become what they were before.
 
 It is for the end: netvmd must not run, as it would load the rules again. While
 an AppVM is attached it refuses, as that would be open or cut off, unless the

@@ -28,7 +28,7 @@ type remover interface {
 
 // Unload takes out of the kernel all that is netvmd's: with nftables in one transaction, with iptables in one for each
 // table. It does so for both, as rules may be left from before firewall.backend was another. What Qubes' own sets know of
-// our vifs stays. The limits of ICMP errors become the kernel's own again. It returns what it changed, a short sentence
+// our vifs stays. The limits of ICMP errors become what they were before. It returns what it changed, a short sentence
 // each; none, when nothing was there.
 //
 // While a vif is admitted that is still there, it changes nothing and gives an error that is ErrNeeded, as the AppVM would
@@ -43,7 +43,7 @@ func Unload(ctx context.Context, o Options, force bool) (changes []string, err e
 		return nil, err
 	}
 	defer unlock()
-	return unload(ctx, backends, refusals{log: o.Log, stuck: map[string]bool{}}, force)
+	return unload(ctx, backends, newRefusals(o), force)
 }
 
 // openEvery opens each backend that this machine has. One that is named must open.
