@@ -10,7 +10,12 @@ export GOFLAGS := -buildvcs=false
 # systray calls what newer libayatana-appindicator wants to be rid of, and the compiler would fill a page with it.
 export CGO_CFLAGS := -g -O2 -Wno-deprecated-declarations
 
-VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+# The tag, and how many commits after it; before the first tag, that which is coming, with the commit's time.
+describe  = git describe --tags --match 'v[0-9]*' 2>/dev/null | sed 's/^v//; s/-\([0-9]*\)-g/+\1.g/'
+untagged  = TZ=UTC0 git log -1 --date=format-local:%Y%m%d%H%M%S --format=0.9.0-git%cd.g%h 2>/dev/null || echo 0.9.0
+VERSION  ?= $(or $(shell $(describe)),$(shell $(untagged)))
+# What is built twice is the same: all times in the packages are the commit's.
+export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || stat -c %Y go.mod)
 LDFLAGS  := -s -w -X main.version=$(VERSION)
 PROGRAMS := netvmd netvmctl vif-route-netvm netvm-lab
 # The one program in cgo, and the libraries of which it needs the headers.
@@ -18,6 +23,9 @@ TRAY      := netvm-tray
 TRAY_LIBS := gtk+-3.0 ayatana-appindicator3-0.1
 # Where everything is built.
 BIN      ?= bin
+# Where the packages come, and who answers for them.
+DIST       ?= dist
+MAINTAINER ?= netvmd developers <netvmd@localhost>
 PAGES    := $(notdir $(basename $(wildcard packaging/man/*.md)))
 # The tray's pictures. Below 32 pixels no drawing is sharp at every size: 16 and 22 have drawings of their own.
 ICONS      := $(notdir $(basename $(wildcard packaging/icons/*.svg)))
@@ -35,7 +43,7 @@ MD2MAN        := go run github.com/cpuguy83/go-md2man/v2@v2.0.7
 FUZZTIME ?= 10s
 IDLE     ?= 60s
 
-.PHONY: help demo test build man completions lint bench fuzz xen vuln install deps check unit headers icons tray-pictures
+.PHONY: help demo test build man completions lint bench fuzz xen vuln install install-netvmd install-netvmd-tray packages deps check unit headers icons tray-pictures
 .DELETE_ON_ERROR:
 
 help: ## print this
@@ -109,8 +117,11 @@ xen: build ## the same programs on a real Xen, in QEMU (Debian only; installs QE
 vuln: ## known vulnerabilities in what we import (asks the Go vulnerability database)
 	$(GOVULNCHECK) ./...
 
-install: man completions icons ## into DESTDIR
-	install -D -m 0755 -t $(DESTDIR)/usr/bin $(BIN)/netvmd $(BIN)/netvmctl $(BIN)/netvm-tray
+install: install-netvmd install-netvmd-tray ## into DESTDIR
+
+# What is in the package netvmd.
+install-netvmd: man completions
+	install -D -m 0755 -t $(DESTDIR)/usr/bin $(BIN)/netvmd $(BIN)/netvmctl
 	install -D -m 0755 -t $(DESTDIR)/usr/lib/netvmd $(BIN)/vif-route-netvm
 	mkdir -p $(DESTDIR)/etc/xen/scripts
 	ln -sf /usr/lib/netvmd/vif-route-netvm $(DESTDIR)/etc/xen/scripts/vif-route-netvm
@@ -120,17 +131,8 @@ install: man completions icons ## into DESTDIR
 	install -D -m 0644 dbus/org.qubes_os.NetVM1.xml $(DESTDIR)/usr/share/dbus-1/interfaces/org.qubes_os.NetVM1.xml
 	install -D -m 0644 -t $(DESTDIR)/usr/lib/NetworkManager/conf.d packaging/NetworkManager/30-netvm-vifs.conf
 	install -D -m 0644 -t $(DESTDIR)/usr/share/polkit-1/actions packaging/polkit/org.qubes_os.NetVM1.policy
-	install -D -m 0644 -t $(DESTDIR)/etc/xdg/autostart packaging/xdg/netvm-tray.desktop packaging/xdg/netvm-tray-plain.desktop
-	install -D -m 0644 packaging/xdg/netvm-tray-plain.desktop $(DESTDIR)/usr/share/applications/netvm-tray.desktop
-	sed -i '/^#/d; /^NotShowIn=/d' $(DESTDIR)/usr/share/applications/netvm-tray.desktop
 	install -D -m 0644 packaging/netvmd.toml $(DESTDIR)/etc/netvmd/netvmd.toml
-	@for size in $(ICON_SIZES); do \
-	  install -D -m 0644 -t $(HICOLOR)/$${size}x$$size/status $(STATUS:%=$(PNG)/$$size/%.png) && \
-	  install -D -m 0644 -t $(HICOLOR)/$${size}x$$size/apps $(PNG)/$$size/$(APP_ICON).png || exit 1; \
-	done
-	install -D -m 0644 -t $(HICOLOR)/scalable/status $(STATUS:%=packaging/icons/%.svg)
-	install -D -m 0644 -t $(HICOLOR)/scalable/apps packaging/icons/$(APP_ICON).svg
-	install -D -m 0644 -t $(DESTDIR)/usr/share/man/man1 $(BIN)/man/*.1
+	install -D -m 0644 -t $(DESTDIR)/usr/share/man/man1 $(BIN)/man/netvmctl.1
 	install -D -m 0644 -t $(DESTDIR)/usr/share/man/man5 $(BIN)/man/*.5
 	install -D -m 0644 -t $(DESTDIR)/usr/share/man/man8 $(BIN)/man/*.8
 	install -D -m 0644 -t $(DESTDIR)/usr/share/bash-completion/completions $(BIN)/completions/netvmctl
@@ -138,6 +140,26 @@ install: man completions icons ## into DESTDIR
 	install -D -m 0644 -t $(DESTDIR)/usr/share/fish/vendor_completions.d $(BIN)/completions/netvmctl.fish
 	install -D -m 0644 -t $(DESTDIR)/usr/share/doc/netvmd/examples packaging/examples/wg0.conf
 	install -D -m 0755 -t $(DESTDIR)/usr/share/doc/netvmd/examples packaging/examples/openvpn-dns
+
+# What is in the package netvmd-tray.
+install-netvmd-tray: man icons
+	install -D -m 0755 -t $(DESTDIR)/usr/bin $(BIN)/netvm-tray
+	install -D -m 0644 -t $(DESTDIR)/etc/xdg/autostart packaging/xdg/netvm-tray.desktop packaging/xdg/netvm-tray-plain.desktop
+	install -D -m 0644 packaging/xdg/netvm-tray-plain.desktop $(DESTDIR)/usr/share/applications/netvm-tray.desktop
+	sed -i '/^#/d; /^NotShowIn=/d' $(DESTDIR)/usr/share/applications/netvm-tray.desktop
+	@for size in $(ICON_SIZES); do \
+	  install -D -m 0644 -t $(HICOLOR)/$${size}x$$size/status $(STATUS:%=$(PNG)/$$size/%.png) && \
+	  install -D -m 0644 -t $(HICOLOR)/$${size}x$$size/apps $(PNG)/$$size/$(APP_ICON).png || exit 1; \
+	done
+	install -D -m 0644 -t $(HICOLOR)/scalable/status $(STATUS:%=packaging/icons/%.svg)
+	install -D -m 0644 -t $(HICOLOR)/scalable/apps packaging/icons/$(APP_ICON).svg
+	install -D -m 0644 -t $(DESTDIR)/usr/share/man/man1 $(BIN)/man/netvm-tray.1
+
+packages: build ## deb, rpm and Arch packages into dist/
+	rm -rf $(BIN)/root
+	$(MAKE) --no-print-directory install-netvmd DESTDIR=$(BIN)/root/netvmd
+	$(MAKE) --no-print-directory install-netvmd-tray DESTDIR=$(BIN)/root/netvmd-tray
+	packaging/nfpm/build.sh $(BIN)/root $(DIST) '$(VERSION)' '$(MAINTAINER)'
 
 deps: ## install what the build, the lab and the tests need (apt or dnf, as root)
 	@packaging/deps.sh

@@ -186,7 +186,7 @@ func (l *Lab) Close() error {
 	var errs []error
 	if l.NetVM != nil {
 		errs = append(errs, l.NetVM.netvmd.Stop(ctx, syscall.SIGTERM), l.NetVM.resolved.Stop(ctx, syscall.SIGTERM))
-		l.NetVM.notices.close()
+		l.NetVM.notices.Close()
 		// SIGKILL: a NetworkManager that is asked to end first takes its connections down, one by one.
 		if l.NetVM.XenStore != nil {
 			errs = append(errs, l.NetVM.XenStore.Close(), l.NetVM.StopQubesDB())

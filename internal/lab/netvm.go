@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"netvmd/internal/lab/fakebus"
+	"netvmd/internal/lab/notify"
 	"netvmd/packaging"
 )
 
@@ -39,7 +40,7 @@ type NetVM struct {
 
 	bus, nm, netvmd, resolved, polkit *Process
 
-	notices *notices // what netvmd says; nil before its first start
+	notices *notify.Listener // what netvmd says; nil before its first start
 }
 
 // newNetVM makes the host, without its daemons.
