@@ -9,13 +9,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	systemd "github.com/coreos/go-systemd/v22/dbus"
 
 	"netvmd/dbus"
+	"netvmd/internal/lab/container"
 	"netvmd/internal/netvm"
 )
 
@@ -31,10 +31,10 @@ const (
 
 // machine is a container with systemd as its first process.
 type machine struct {
-	t    *testing.T
-	ctx  context.Context
-	dir  string // of the test: netvmd's configuration, resolv.conf and what the units write
-	init int    // the container's first process, as this machine counts
+	*container.Machine
+	t   *testing.T
+	ctx context.Context
+	dir string // of the test: netvmd's configuration, resolv.conf and what the units write
 }
 
 // boot starts the container with netvmd.service installed, and a unit each that netvmd restarts and reloads.
@@ -87,65 +87,27 @@ func (m *machine) resolvers(address string) {
 
 func (m *machine) nspawn() {
 	m.t.Helper()
-	ours := func(dir, at string) string {
+	ours := func(dir, at string) container.Bind {
 		path, err := filepath.Abs(dir)
 		m.must(err)
-		return "--bind-ro=" + path + ":" + at
+		return container.Bind{From: path, To: at, ReadOnly: true}
 	}
-	bind := func(dir, at string) string { return "--bind=" + filepath.Join(m.dir, dir) + ":" + at }
-	cmd := exec.Command("systemd-nspawn", "--quiet", "--directory=/", "--volatile=yes", "--boot", "--register=no", "--keep-unit",
-		"--private-network", "--machine=netvmd-test", "--console=pipe", ours("dbus-1", "/etc/dbus-1/system.d"),
-		ours("NetworkManager", "/etc/NetworkManager/conf.d"), ours("examples", "/opt/examples"),
-		bind("bin", "/opt/bin"), bind("units", "/etc/systemd/system"), bind("netvmd", "/etc/netvmd"), bind("shared", "/var/shared"))
-	var out strings.Builder
-	cmd.Stdout, cmd.Stderr = &out, &out
-	cmd.WaitDelay = 5 * time.Second
-	// A test that is killed has systemd-nspawn shut the container down: what was left of it would be in the next one's control groups.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
-	if err := cmd.Start(); err != nil {
-		m.t.Fatalf("this test needs systemd-nspawn (package systemd-container): %v", err)
+	bind := func(dir, at string) container.Bind { return container.Bind{From: filepath.Join(m.dir, dir), To: at} }
+	var err error
+	m.Machine, err = container.Boot(m.ctx, container.Options{Binds: []container.Bind{
+		ours("dbus-1", "/etc/dbus-1/system.d"), ours("NetworkManager", "/etc/NetworkManager/conf.d"), ours("examples", "/opt/examples"),
+		bind("bin", "/opt/bin"), bind("bin", "/usr/local/bin"), bind("units", "/etc/systemd/system"), bind("netvmd", "/etc/netvmd"), bind("shared", "/var/shared"),
+	}})
+	if err != nil {
+		m.t.Fatalf("this test needs root and systemd-nspawn (package systemd-container): %v", err)
 	}
 	m.t.Cleanup(func() {
-		if m.t.Failed() && m.init != 0 {
-			log, err := m.run("journalctl", "--no-pager", "--lines=200")
-			m.t.Logf("the container's journal (%v):\n%s", err, log)
-		}
-		if m.init != 0 {
-			// The kernel ends a container with its first process; the end of systemd-nspawn alone would not.
-			m.must(syscall.Kill(m.init, syscall.SIGKILL))
-		} else {
-			m.must(cmd.Process.Kill())
-		}
-		_ = cmd.Wait() // it was killed
 		if m.t.Failed() {
-			m.t.Logf("systemd-nspawn:\n%s", out.String())
+			m.t.Logf("the container's journal:\n%s", m.Journal(m.ctx))
 		}
+		m.must(m.Close())
 	})
-	m.awaitBus(cmd.Process.Pid)
-}
-
-// awaitBus waits for the container's system bus. Nothing tells from outside that a namespace of mounts has it now,
-// so this is the one place that looks again and again.
-func (m *machine) awaitBus(nspawn int) {
-	m.t.Helper()
-	again := time.NewTicker(50 * time.Millisecond)
-	defer again.Stop()
-	for {
-		children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", nspawn, nspawn))
-		m.must(err)
-		if _, err := fmt.Sscan(string(children), &m.init); err == nil {
-			socket := fmt.Sprintf("/proc/%d/root/run/dbus/system_bus_socket", m.init)
-			if _, err := os.Stat(socket); err == nil {
-				m.t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path="+socket)
-				return
-			}
-		}
-		select {
-		case <-again.C:
-		case <-m.ctx.Done():
-			m.t.Fatal("the container did not bring up its system bus")
-		}
-	}
+	m.t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", m.Bus())
 }
 
 func (m *machine) must(err error) {
@@ -172,12 +134,7 @@ func (m *machine) lines(name string) int {
 }
 
 // run runs a program in the container.
-func (m *machine) run(args ...string) (string, error) {
-	cmd := exec.Command("nsenter", append([]string{fmt.Sprintf("--target=%d", m.init), "--all", "--root", "--wd", "--"}, args...)...)
-	cmd.Env = []string{"PATH=/opt/bin:/usr/sbin:/usr/bin"} // this process's own bus address leads nowhere in there
-	out, err := cmd.CombinedOutput()
-	return string(out), err
-}
+func (m *machine) run(args ...string) (string, error) { return m.Run(m.ctx, args...) }
 
 func (m *machine) property(conn *systemd.Conn, of, name string) any {
 	m.t.Helper()

@@ -38,7 +38,7 @@ func newFirewall(g *globals) *cobra.Command {
 addresses alone, and leads DNS to the uplink's resolvers. These commands work
 with and without netvmd.`,
 		Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error { return errors.New("load, check or show is wanted") },
+		RunE: func(*cobra.Command, []string) error { return errors.New("load, check, show or unload is wanted") },
 	}
 	for _, c := range []struct {
 		name, short, long string
@@ -56,6 +56,7 @@ with and without netvmd.`,
 			return c.do(cmd.Context(), t)
 		}))
 	}
+	group.AddCommand(newUnload(g))
 	return group
 }
 

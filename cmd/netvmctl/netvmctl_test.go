@@ -189,7 +189,7 @@ func TestWrongUsage(t *testing.T) {
 		{[]string{"version", "--json"}, exitFine, `"version": "devel"`},
 		{[]string{"completion", "bash"}, exitFine, "bash completion"},
 		{[]string{"nonsense"}, exitUsage, `unknown command "nonsense"`},
-		{[]string{"firewall"}, exitUsage, "load, check or show is wanted"},
+		{[]string{"firewall"}, exitUsage, "load, check, show or unload is wanted"},
 		{[]string{"firewall", "nonsense"}, exitUsage, `unknown command "nonsense"`},
 		{[]string{"firewall", "load", "word"}, exitUsage, `"word"`},
 		{[]string{"--nonsense"}, exitUsage, "--nonsense"},

@@ -69,7 +69,7 @@ func newIPTables(ctx context.Context, program string, o Options) (*iptBackend, e
 	}
 	b := &iptBackend{
 		log: o.Log, base: cmp.Or(o.Base, KindAuto), lock: o.Lock, recall: o.recall, nft: &nftReader{},
-		refusals: refusals{log: o.Log, stuck: map[string]bool{}},
+		refusals: newRefusals(o),
 	}
 	version, err := runProgram(ctx, path, "--version")
 	if err != nil {

@@ -108,16 +108,16 @@ func (b *iptBackend) wantsBase(ctx context.Context, f *iptFamily, rules ruleset)
 	case never:
 		return false, nil
 	}
-	// The scripts of Qubes before nftables jump to their chain for every packet. We have none of that name.
-	if slices.Contains(rules["filter"]["FORWARD"], "-j QBS-FORWARD") {
-		return false, nil
-	}
-	theirs, err := b.qubesBase(ctx, f)
+	theirs, err := b.qubesBase(ctx, f, rules)
 	return !theirs, err
 }
 
-// qubesBase tells whether nftables has the base firewall of Qubes.
-func (b *iptBackend) qubesBase(ctx context.Context, f *iptFamily) (bool, error) {
+// qubesBase tells whether the base firewall of Qubes is loaded: in nftables, or that of the times before.
+func (b *iptBackend) qubesBase(ctx context.Context, f *iptFamily, rules ruleset) (bool, error) {
+	// The scripts of Qubes before nftables jump to their chain for every packet. We have none of that name.
+	if slices.Contains(rules["filter"]["FORWARD"], "-j QBS-FORWARD") {
+		return true, nil
+	}
 	family := byte(unix.NFPROTO_IPV4)
 	if !f.v4 {
 		family = unix.NFPROTO_IPV6

@@ -93,7 +93,7 @@ func newNFTables(ctx context.Context, o Options) (*nftBackend, error) {
 	}
 	b := &nftBackend{
 		Options: o, log: o.Log, program: program, patience: nftTimeout,
-		refusals: refusals{log: o.Log, stuck: map[string]bool{}},
+		refusals: newRefusals(o),
 		families: append(slices.Clone(inet), newNFTFamily("arp", nftables.TableFamilyARP, nftables.TypeIPAddr)),
 		inet:     inet,
 		reader:   &nftReader{},

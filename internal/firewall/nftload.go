@@ -62,17 +62,26 @@ func (b *nftBackend) wantsBase(ctx context.Context) (bool, error) {
 	if b.Base == always || b.Base == never {
 		return b.Base == always, nil
 	}
+	theirs, err := b.qubesGuards(ctx)
+	if err != nil {
+		return false, fmt.Errorf("nftables: %w", err)
+	}
+	return !theirs, nil
+}
+
+// qubesGuards tells whether Qubes' own tables have the base chains.
+func (b *nftBackend) qubesGuards(ctx context.Context) (bool, error) {
 	for _, f := range b.inet {
 		_, err := b.reader.get(ctx, byte(f.table.Family), unix.NFT_MSG_GETCHAIN, false,
 			attrString(unix.NFTA_CHAIN_TABLE, qubesTable), attrString(unix.NFTA_CHAIN_NAME, "forward"))
 		if errors.Is(err, unix.ENOENT) {
-			return true, nil
+			return false, nil
 		}
 		if err != nil {
-			return false, fmt.Errorf("nftables: look for the chains of Qubes' own: %w", err)
+			return false, fmt.Errorf("look for the chains of Qubes' own: %w", err)
 		}
 	}
-	return false, nil
+	return true, nil
 }
 
 // loadable picks the first text that this kernel takes: the one with flowtables, if it has them. A kernel loads the

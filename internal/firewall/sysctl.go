@@ -1,11 +1,15 @@
 package firewall
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -20,8 +24,18 @@ var icmpLimits = []string{
 // refusals sees to it that refusals are sent however many there are.
 type refusals struct {
 	log *slog.Logger
+	// memory is a file that holds what the limits were before us, for restore; "" = it is not remembered.
+	memory string
 	// stuck holds the files that could not be written: said once, then left alone.
 	stuck map[string]bool
+}
+
+func newRefusals(o Options) refusals {
+	r := refusals{log: o.Log, stuck: map[string]bool{}}
+	if o.Lock != "" {
+		r.memory = filepath.Join(filepath.Dir(o.Lock), "icmp-limits.json")
+	}
+	return r
 }
 
 const limitsRefusals = " limits how many queries are refused"
@@ -59,6 +73,9 @@ func (r *refusals) lift() ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := r.remember(paths); err != nil {
+		r.log.Debug("what the limits of ICMP errors were is not remembered", "error", err)
+	}
 	var changes []string
 	for _, path := range paths {
 		if err := os.WriteFile(path, []byte("0\n"), 0o644); err != nil {
@@ -69,6 +86,100 @@ func (r *refusals) lift() ([]string, error) {
 		changes = append(changes, path+" set to 0: every refused query gets its answer")
 	}
 	return changes, nil
+}
+
+// remember writes down what these limits are before any of them is lifted. The first time counts: what comes later is
+// somebody's answer to our own change. The kernel's own value differs from version to version.
+func (r *refusals) remember(paths []string) error {
+	if r.memory == "" || len(paths) == 0 {
+		return nil
+	}
+	limits := map[string]int{}
+	for _, path := range paths {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		if limits[path], err = strconv.Atoi(strings.TrimSpace(string(text))); err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+	}
+	text, err := json.Marshal(limits)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(r.memory), 0o755); err != nil {
+		return err
+	}
+	file, err := os.OpenFile(r.memory, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(text)
+	return errors.Join(err, file.Close())
+}
+
+// restore gives the limits that are still lifted what they were before us, forgets that, and says which it gave.
+func (r *refusals) restore() (changes []string) {
+	limits, err := r.remembered()
+	for path, limit := range limits {
+		text, readErr := os.ReadFile(path)
+		if readErr == nil && strings.TrimSpace(string(text)) != "0" {
+			continue // somebody else's
+		}
+		if readErr == nil {
+			readErr = os.WriteFile(path, []byte(strconv.Itoa(limit)+"\n"), 0o644)
+		}
+		if readErr != nil {
+			err = errors.Join(err, readErr)
+			continue
+		}
+		changes = append(changes, fmt.Sprintf("%s set to %d again", path, limit))
+	}
+	if err == nil && limits != nil {
+		err = os.Remove(r.memory)
+	}
+	if err != nil {
+		r.log.Warn("ICMP errors may stay without a limit until the next boot", "error", err)
+	}
+	slices.Sort(changes)
+	return changes
+}
+
+// remembered reads what the limits were; nil, where nothing was remembered.
+func (r *refusals) remembered() (map[string]int, error) {
+	if r.memory == "" {
+		return nil, nil
+	}
+	text, err := os.ReadFile(r.memory)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	limits, err := parseLimits(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", r.memory, err)
+	}
+	return limits, nil
+}
+
+// parseLimits reads limits in ms by their file, which must be one of ours.
+func parseLimits(text []byte) (map[string]int, error) {
+	var limits map[string]int
+	if err := json.Unmarshal(text, &limits); err != nil {
+		return nil, err
+	}
+	for path, limit := range limits {
+		if !slices.Contains(icmpLimits, path) || limit <= 0 {
+			return nil, fmt.Errorf("%.80q: %d is no limit of ICMP errors", path, limit)
+		}
+	}
+	return limits, nil
 }
 
 // AboutRefusals tells whether a fault is that the kernel limits how many queries are refused, which loading the rules

@@ -13,7 +13,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"netvmd/internal/lab/container"
 	"netvmd/internal/lab/fakebus"
+	"netvmd/internal/lab/notify"
 	"netvmd/packaging"
 )
 
@@ -37,9 +39,12 @@ type NetVM struct {
 	// FakeNM plays NetworkManager; nil while it does not.
 	FakeNM *fakebus.NetworkManager
 
+	// Machine is the container that is the netvm; nil while none was booted.
+	Machine *container.Machine
+
 	bus, nm, netvmd, resolved, polkit *Process
 
-	notices *notices // what netvmd says; nil before its first start
+	notices *notify.Listener // what netvmd says; nil before its first start
 }
 
 // newNetVM makes the host, without its daemons.

@@ -4,11 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"net"
-	"os"
-	"strings"
 	"syscall"
+
+	"netvmd/internal/lab/notify"
 )
 
 const notifySocket = netvmdDir + "/notify"
@@ -18,10 +16,10 @@ func (v *NetVM) StartNetvmd(ctx context.Context) error {
 	if v.options.Netvmd == "" {
 		return errors.New("netvm: no netvmd was given to the lab")
 	}
-	v.notices.close()
+	v.notices.Close()
 	var err error
-	if v.notices, err = listenForNotices(); err != nil {
-		return err
+	if v.notices, err = notify.Listen(notifySocket); err != nil {
+		return fmt.Errorf("netvm: %w", err)
 	}
 	level := v.options.LogLevel
 	if level == "" {
@@ -32,7 +30,7 @@ func (v *NetVM) StartNetvmd(ctx context.Context) error {
 	if v.netvmd, err = v.startDaemon(ctx, "netvmd", "", cmd); err != nil {
 		return err
 	}
-	return v.netvmd.await(ctx, v.notices.ready, "say READY=1")
+	return v.netvmd.await(ctx, v.notices.Ready(), "say READY=1")
 }
 
 // KillNetvmd kills the daemon as a crash would.
@@ -60,50 +58,3 @@ func (v *NetVM) RuntimeDir() string { return netvmdDir + "/run" }
 
 // StateDir is netvmd's, where the persistent override is.
 func (v *NetVM) StateDir() string { return netvmdDir + "/state" }
-
-// notices listens, as a service manager does, to what a daemon tells of itself.
-type notices struct {
-	conn  *net.UnixConn
-	ready chan struct{} // closed at the first READY=1
-	ended chan struct{}
-}
-
-func listenForNotices() (*notices, error) {
-	if err := os.Remove(notifySocket); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("netvm: %w", err)
-	}
-	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: notifySocket, Net: "unixgram"})
-	if err != nil {
-		return nil, fmt.Errorf("netvm: listen for sd_notify: %w", err)
-	}
-	n := &notices{conn: conn, ready: make(chan struct{}), ended: make(chan struct{})}
-	go n.listen()
-	return n, nil
-}
-
-// listen reads one datagram after the other; each is lines of KEY=VALUE.
-func (n *notices) listen() {
-	defer close(n.ended)
-	buffer := make([]byte, 4096)
-	for said := false; ; {
-		length, err := n.conn.Read(buffer)
-		if err != nil {
-			return // closed
-		}
-		for _, line := range strings.Split(string(buffer[:length]), "\n") {
-			if line == "READY=1" && !said {
-				said = true
-				close(n.ready)
-			}
-		}
-	}
-}
-
-// close ends the listening, if it ever began.
-func (n *notices) close() {
-	if n == nil {
-		return
-	}
-	_ = n.conn.Close() // nothing was written to it
-	<-n.ended
-}

@@ -17,11 +17,20 @@ import (
 // Firewall opens a backend. It is for one goroutine at a time, so a program may want several. When the kernel has lost
 // who may send from where, it goes by the records of the vifs.
 func Firewall(ctx context.Context, conf config.Config, log *slog.Logger) (firewall.Backend, error) {
-	return firewall.New(ctx, firewall.Options{
+	return firewall.New(ctx, firewallOptions(conf, log))
+}
+
+func firewallOptions(conf config.Config, log *slog.Logger) firewall.Options {
+	return firewall.Options{
 		Kind: string(conf.Firewall.Backend), Base: string(conf.Firewall.Base), Flowtable: string(conf.Firewall.Flowtable),
 		Lock: firewall.LockPath(conf.RuntimeDir), Log: log,
 		Known: vif.NewRecords(conf.RuntimeDir).Admissions,
-	})
+	}
+}
+
+// Unload takes all rules of netvmd out of the kernel, as firewall.Unload does.
+func Unload(ctx context.Context, conf config.Config, force bool, log *slog.Logger) (changes []string, err error) {
+	return firewall.Unload(ctx, firewallOptions(conf, log), force)
 }
 
 // StoreOptions say which store to open.
