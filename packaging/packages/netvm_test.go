@@ -102,7 +102,7 @@ func (n *netvm) step(name string, f func(n *netvm)) {
 		defer func() { n.Lab = of.Lab }() // a step may boot it again
 		f(&of)
 	})
-	if !ok {
+	if !ok && os.Getenv("GO_ON") == "" {
 		n.t.FailNow()
 	}
 }
