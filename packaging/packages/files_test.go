@@ -17,18 +17,18 @@ func (n *netvm) files() string {
 	return n.sh(`find / -xdev -regextype posix-extended -not -regex '` + othersFiles + `' -printf '%p %y %m %u:%g %l\n' | sort; getent passwd; getent group`)
 }
 
-// differences are the lines that only one of two texts has, marked with - and +.
-func differences(before, after string) (out []string) {
+// same wants that nothing changed: it shows the lines that only one of two texts has.
+func (n *netvm) same(what, before, after string) {
+	n.t.Helper()
 	was, is := strings.Split(before, "\n"), strings.Split(after, "\n")
-	for _, l := range was {
-		if !slices.Contains(is, l) {
-			out = append(out, "- "+l)
+	for _, line := range was {
+		if !slices.Contains(is, line) {
+			n.t.Errorf("%s lacks %s", what, line)
 		}
 	}
-	for _, l := range is {
-		if !slices.Contains(was, l) {
-			out = append(out, "+ "+l)
+	for _, line := range is {
+		if !slices.Contains(was, line) {
+			n.t.Errorf("%s has newly %s", what, line)
 		}
 	}
-	return out
 }
