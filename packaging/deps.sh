@@ -13,9 +13,7 @@ for program in NetworkManager nmcli dnsmasq dbus-daemon nft iptables-nft iptable
 done
 # What the tests of packages use; those are Debian's.
 if command -v apt-get >/dev/null 2>&1; then
-	for program in mmdebstrap; do
-		need "$program" || missing="$missing $program"
-	done
+	need mmdebstrap || missing="$missing mmdebstrap"
 fi
 # What netvm-tray is linked with.
 for library in gtk+-3.0 ayatana-appindicator3-0.1; do
