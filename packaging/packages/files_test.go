@@ -20,18 +20,26 @@ func (n *netvm) files() string {
 	return n.sh(listFiles + "; getent passwd; getent group")
 }
 
-// same wants that nothing changed: it shows the lines that only one of two texts has.
-func (n *netvm) same(what, before, after string) {
-	n.t.Helper()
+// differences are the lines that only one of two texts has, marked with - and +.
+func differences(before, after string) (out []string) {
 	was, is := strings.Split(before, "\n"), strings.Split(after, "\n")
-	for _, line := range was {
-		if !slices.Contains(is, line) {
-			n.t.Errorf("%s lacks %s", what, line)
+	for _, l := range was {
+		if !slices.Contains(is, l) {
+			out = append(out, "- "+l)
 		}
 	}
-	for _, line := range is {
-		if !slices.Contains(was, line) {
-			n.t.Errorf("%s has newly %s", what, line)
+	for _, l := range is {
+		if !slices.Contains(was, l) {
+			out = append(out, "+ "+l)
 		}
+	}
+	return out
+}
+
+// same wants that nothing changed.
+func (n *netvm) same(what, before, after string) {
+	n.t.Helper()
+	if changed := differences(before, after); len(changed) > 0 {
+		n.t.Errorf("%s changed:\n%s", what, strings.Join(changed, "\n"))
 	}
 }
