@@ -125,7 +125,14 @@ install-netvmd: man completions
 	install -D -m 0755 -t $(DESTDIR)/usr/lib/netvmd $(BIN)/vif-route-netvm
 	mkdir -p $(DESTDIR)/etc/xen/scripts
 	ln -sf /usr/lib/netvmd/vif-route-netvm $(DESTDIR)/etc/xen/scripts/vif-route-netvm
-	install -D -m 0644 -t $(DESTDIR)/usr/lib/systemd/system packaging/systemd/netvmd.service packaging/systemd/netvmd-firewall.service
+	install -D -m 0644 -t $(DESTDIR)/usr/lib/systemd/system $(wildcard packaging/systemd/*.service)
+	install -D -m 0644 -t $(DESTDIR)/usr/lib/systemd/system/NetworkManager-dispatcher.service.d packaging/systemd/NetworkManager-dispatcher.service.d/30-netvmd.conf
+	install -D -m 0644 -t $(DESTDIR)/usr/lib/systemd/system/qubes-network.service.d packaging/systemd/qubes-network.service.d/30-netvmd.conf
+	install -D -m 0644 -t $(DESTDIR)/usr/lib/systemd/system-preset packaging/systemd/75-netvmd.preset
+	install -D -m 0644 packaging/systemd/tmpfiles.conf $(DESTDIR)/usr/lib/tmpfiles.d/netvmd.conf
+	install -D -m 0644 -t $(DESTDIR)/usr/lib/netvmd packaging/systemd/sysctl.conf
+	install -D -m 0644 -t $(DESTDIR)/usr/lib/udev/rules.d packaging/udev/70-netvm-vifs.rules
+	install -D -m 0755 -t $(DESTDIR)/etc/qubes/post-install.d packaging/qubes/30-netvmd.sh
 	install -D -m 0644 packaging/dbus-1/org.qubes_os.NetVM1.conf $(DESTDIR)/usr/share/dbus-1/system.d/org.qubes_os.NetVM1.conf
 	install -D -m 0644 packaging/dbus-1/org.qubes_os.NetVM1.service $(DESTDIR)/usr/share/dbus-1/system-services/org.qubes_os.NetVM1.service
 	install -D -m 0644 dbus/org.qubes_os.NetVM1.xml $(DESTDIR)/usr/share/dbus-1/interfaces/org.qubes_os.NetVM1.xml

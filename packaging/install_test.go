@@ -12,33 +12,41 @@ import (
 
 // installed is everything that make install puts somewhere, with what a path must be: a program, a text or a link.
 var installed = map[string]string{
-	"etc/netvmd/netvmd.toml":                                       "text",
-	"etc/xen/scripts/vif-route-netvm":                              "link to /usr/lib/netvmd/vif-route-netvm",
-	"etc/xdg/autostart/netvm-tray-plain.desktop":                   "text",
-	"etc/xdg/autostart/netvm-tray.desktop":                         "text",
-	"usr/bin/netvm-tray":                                           "program",
-	"usr/bin/netvmctl":                                             "program",
-	"usr/bin/netvmd":                                               "program",
-	"usr/lib/netvmd/vif-route-netvm":                               "program",
-	"usr/lib/systemd/system/netvmd-firewall.service":               "text",
-	"usr/lib/systemd/system/netvmd.service":                        "text",
-	"usr/share/applications/netvm-tray.desktop":                    "text",
-	"usr/share/bash-completion/completions/netvmctl":               "text",
-	"usr/lib/NetworkManager/conf.d/30-netvm-vifs.conf":             "text",
-	"usr/share/dbus-1/interfaces/org.qubes_os.NetVM1.xml":          "text",
-	"usr/share/dbus-1/system-services/org.qubes_os.NetVM1.service": "text",
-	"usr/share/dbus-1/system.d/org.qubes_os.NetVM1.conf":           "text",
-	"usr/share/doc/netvmd/examples/openvpn-dns":                    "program",
-	"usr/share/doc/netvmd/examples/wg0.conf":                       "text",
-	"usr/share/fish/vendor_completions.d/netvmctl.fish":            "text",
-	"usr/share/man/man1/netvm-tray.1":                              "text",
-	"usr/share/man/man1/netvmctl.1":                                "text",
-	"usr/share/man/man5/netvmd.toml.5":                             "text",
-	"usr/share/man/man5/org.qubes_os.NetVM1.5":                     "text",
-	"usr/share/man/man8/netvmd.8":                                  "text",
-	"usr/share/man/man8/vif-route-netvm.8":                         "text",
-	"usr/share/polkit-1/actions/org.qubes_os.NetVM1.policy":        "text",
-	"usr/share/zsh/site-functions/_netvmctl":                       "text",
+	"etc/netvmd/netvmd.toml":                         "text",
+	"etc/xen/scripts/vif-route-netvm":                "link to /usr/lib/netvmd/vif-route-netvm",
+	"etc/qubes/post-install.d/30-netvmd.sh":          "program",
+	"etc/xdg/autostart/netvm-tray-plain.desktop":     "text",
+	"etc/xdg/autostart/netvm-tray.desktop":           "text",
+	"usr/bin/netvm-tray":                             "program",
+	"usr/bin/netvmctl":                               "program",
+	"usr/bin/netvmd":                                 "program",
+	"usr/lib/netvmd/sysctl.conf":                     "text",
+	"usr/lib/netvmd/vif-route-netvm":                 "program",
+	"usr/lib/systemd/system-preset/75-netvmd.preset": "text",
+	"usr/lib/systemd/system/NetworkManager-dispatcher.service.d/30-netvmd.conf": "text",
+	"usr/lib/systemd/system/netvmd-firewall.service":                            "text",
+	"usr/lib/systemd/system/netvmd-vifs.service":                                "text",
+	"usr/lib/systemd/system/netvmd.service":                                     "text",
+	"usr/lib/systemd/system/qubes-network.service.d/30-netvmd.conf":             "text",
+	"usr/lib/tmpfiles.d/netvmd.conf":                                            "text",
+	"usr/lib/udev/rules.d/70-netvm-vifs.rules":                                  "text",
+	"usr/share/applications/netvm-tray.desktop":                                 "text",
+	"usr/share/bash-completion/completions/netvmctl":                            "text",
+	"usr/lib/NetworkManager/conf.d/30-netvm-vifs.conf":                          "text",
+	"usr/share/dbus-1/interfaces/org.qubes_os.NetVM1.xml":                       "text",
+	"usr/share/dbus-1/system-services/org.qubes_os.NetVM1.service":              "text",
+	"usr/share/dbus-1/system.d/org.qubes_os.NetVM1.conf":                        "text",
+	"usr/share/doc/netvmd/examples/openvpn-dns":                                 "program",
+	"usr/share/doc/netvmd/examples/wg0.conf":                                    "text",
+	"usr/share/fish/vendor_completions.d/netvmctl.fish":                         "text",
+	"usr/share/man/man1/netvm-tray.1":                                           "text",
+	"usr/share/man/man1/netvmctl.1":                                             "text",
+	"usr/share/man/man5/netvmd.toml.5":                                          "text",
+	"usr/share/man/man5/org.qubes_os.NetVM1.5":                                  "text",
+	"usr/share/man/man8/netvmd.8":                                               "text",
+	"usr/share/man/man8/vif-route-netvm.8":                                      "text",
+	"usr/share/polkit-1/actions/org.qubes_os.NetVM1.policy":                     "text",
+	"usr/share/zsh/site-functions/_netvmctl":                                    "text",
 }
 
 // root is what make install made, and where: with the test that looks at it.
@@ -154,7 +162,7 @@ func (r root) holdsWhatBelongs() {
 // namesWhatIsThere follows what the installed texts say of each other: units name programs and pages, pages name files.
 func (r root) namesWhatIsThere() {
 	for name := range installed {
-		for _, m := range regexp.MustCompile(`(?m)^(?:ExecStart|ExecReload)=(/usr/\S+)`).FindAllStringSubmatch(r.readText(name), -1) {
+		for _, m := range regexp.MustCompile(`(?m)^Exec.*?[= ](/usr/\S*netvm\S*)`).FindAllStringSubmatch(r.readText(name), -1) {
 			if _, ok := installed[m[1][1:]]; !ok {
 				r.Errorf("%s names %s, which is not installed", name, m[1])
 			}

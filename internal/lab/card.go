@@ -23,6 +23,17 @@ type Card struct {
 	IP           string // the node's text: addresses with spaces between
 	Peer         *Host  // where the frontend appears
 	PeerName     string // under this name
+	Script       string // that Xen is to run; "" = ours
+}
+
+// ourScript is where vif-route-netvm is installed for Xen.
+const ourScript = "/etc/xen/scripts/vif-route-netvm"
+
+func (c Card) script() string {
+	if c.Script == "" {
+		return ourScript
+	}
+	return c.Script
 }
 
 // Name is that of the netvm's end.
@@ -54,7 +65,7 @@ func (v *NetVM) AddCard(c Card) error {
 func (v *NetVM) WriteNodes(c Card) {
 	for key, value := range map[string]string{
 		"frontend": fmt.Sprintf("/local/domain/%d/device/vif/%d", c.DomID, c.DevID), "frontend-id": fmt.Sprint(c.DomID),
-		"online": "1", "state": "2", "script": "/etc/xen/scripts/vif-route-netvm", "mac": c.MAC, "ip": c.IP,
+		"online": "1", "state": "2", "script": c.script(), "mac": c.MAC, "ip": c.IP,
 		"bridge": "xenbr0", "handle": fmt.Sprint(c.DevID), "type": "vif",
 	} {
 		v.XenStore.Set(c.Nodes()+"/"+key, value)
@@ -79,17 +90,24 @@ func (v *NetVM) ForgetCard(c Card) { v.XenStore.Delete(c.Nodes()) }
 
 // Hotplug runs the hotplug script as Xen does, and returns what it printed.
 func (v *NetVM) Hotplug(ctx context.Context, command string, c Card) (string, error) {
-	if v.options.VifRoute == "" {
+	if v.options.VifRoute == "" && v.Machine == nil {
 		return "", errors.New("netvm: no vif-route-netvm was given to the lab")
 	}
 	return v.RunCommand(v.HotplugCommand(ctx, command, c))
 }
 
-// HotplugCommand prepares the hotplug script with the environment that Xen gives it.
+// HotplugCommand prepares the hotplug script with the environment that Xen gives it: in a container the one that is
+// installed there.
 func (v *NetVM) HotplugCommand(ctx context.Context, command string, c Card) *exec.Cmd {
-	cmd := v.Command(ctx, v.options.VifRoute, command, "type_if=vif")
-	cmd.Dir = "/"
+	var cmd *exec.Cmd
+	if v.Machine != nil {
+		cmd = v.Machine.Command(ctx, c.script(), command, "type_if=vif")
+	} else {
+		cmd = v.Command(ctx, v.options.VifRoute, command, "type_if=vif")
+		cmd.Dir = "/"
+		cmd.Env = append(cmd.Env, "NETVMD_CONFIG="+configPath)
+	}
 	cmd.Env = append(cmd.Env, "vif="+c.Name(), "XENBUS_PATH="+c.Nodes(), "XENBUS_BASE_PATH=backend", "XENBUS_TYPE=vif",
-		"script=/etc/xen/scripts/vif-route-netvm", "netdev=", "NETVMD_CONFIG="+configPath)
+		"script="+c.script(), "netdev=")
 	return cmd
 }

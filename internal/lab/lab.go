@@ -36,6 +36,8 @@ type Options struct {
 	// Bare leaves out all daemons, the office and the VPN: the netvm has a fixed address at home, and its AppVMs are
 	// there, not attached yet. Such a lab is up in a tenth of a second.
 	Bare bool
+	// Booted leaves out all daemons of the netvm: a container is booted there (NetVM.Boot), which has its own.
+	Booted bool
 	// FakeNetworkManager has NetworkManager played by NetVM.FakeNM instead of the real one, for Wi-Fi and modems, which no machine
 	// has in a namespace. The netvm then has fixed addresses at home.
 	FakeNetworkManager bool
@@ -143,6 +145,9 @@ func (l *Lab) furnish(ctx context.Context, o Options) error {
 		}
 		l.Portal = l.portals[0]
 	}
+	if o.Booted {
+		return nil
+	}
 	for _, a := range []*AppVM{l.Work, l.Personal} {
 		if o.VifRoute == "" {
 			continue
@@ -185,6 +190,9 @@ func (l *Lab) Close() error {
 	ctx := context.Background()
 	var errs []error
 	if l.NetVM != nil {
+		if l.NetVM.Machine != nil {
+			errs = append(errs, l.NetVM.Machine.Close())
+		}
 		errs = append(errs, l.NetVM.netvmd.Stop(ctx, syscall.SIGTERM), l.NetVM.resolved.Stop(ctx, syscall.SIGTERM))
 		l.NetVM.notices.Close()
 		// SIGKILL: a NetworkManager that is asked to end first takes its connections down, one by one.

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"netvmd/internal/lab/container"
 	"netvmd/internal/lab/fakebus"
 	"netvmd/internal/lab/notify"
 	"netvmd/packaging"
@@ -37,6 +38,9 @@ type NetVM struct {
 
 	// FakeNM plays NetworkManager; nil while it does not.
 	FakeNM *fakebus.NetworkManager
+
+	// Machine is the container that is the netvm; nil while none was booted.
+	Machine *container.Machine
 
 	bus, nm, netvmd, resolved, polkit *Process
 

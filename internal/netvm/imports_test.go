@@ -34,10 +34,11 @@ var mayImport = map[string][]string{
 	"netvmd/tray/icons":              {"tray/view"},
 	"netvmd/packaging":               nil,
 	"netvmd/packaging/man":           nil,
+	"netvmd/packaging/formats":       nil,
 	// What people and programs read of a status.
 	"netvmd/internal/words":  {"internal/netvm"},
 	"netvmd/internal/report": {"internal/doctor", "internal/netvm", "internal/words"},
-	"netvmd/internal/lab":    {"internal/netvm", "dbus", "internal/lab/fakebus", "internal/lab/notify", "packaging"},
+	"netvmd/internal/lab":    {"internal/netvm", "dbus", "internal/lab/container", "internal/lab/fakebus", "internal/lab/notify", "packaging"},
 	// Services of the bus for the tests of nmhook too, which the lab is too big for.
 	"netvmd/internal/lab/fakebus": {"internal/netvm"},
 	"netvmd/internal/lab/notify":  nil,

@@ -1,0 +1,59 @@
+//go:build packages
+
+package formats
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// What a distribution's own checker finds is mended, or is explained in an override with its reason.
+func TestLintianFindsNothing(t *testing.T) {
+	for _, name := range names {
+		t.Run(name, func(t *testing.T) {
+			deb := find(t, built(t), name, "deb").file
+			for _, line := range lines(output(t, "lintian", "--allow-root", "--fail-on=none", "--no-tag-display-limit", "--display-info", deb)) {
+				switch {
+				case strings.HasPrefix(line, "E:"), strings.HasPrefix(line, "W:"):
+					t.Error(line)
+				case regexp.MustCompile(`(unused|mismatched)-override`).MatchString(line):
+					t.Errorf("an override of nothing: %s", line)
+				default:
+					t.Log(line)
+				}
+			}
+		})
+	}
+}
+
+// The names in our rpms' archives begin with a slash. rpm takes them as they are meant, and so does rpmlint's cpio only
+// when it is told to; to be sure, rpmlint may write nowhere but into a folder of its own.
+const rpmlint = `mount --bind "$TMPDIR" "$TMPDIR" && mount -o remount,bind,ro / &&
+	rpmlint --config ../nfpm/rpmlint.toml --rpmlintrc ../nfpm/rpmlintrc "$@"`
+
+const relativeCpio = "#!/bin/sh\nPATH=${PATH#*:}\nexec cpio --no-absolute-filenames \"$@\"\n"
+
+func TestRpmlintFindsNothing(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "cpio"), []byte(relativeCpio), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), readPatience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "unshare", "--mount", "sh", "-euc", rpmlint, "sh", find(t, built(t), "netvmd", "rpm").file,
+		find(t, built(t), "netvmd-tray", "rpm").file)
+	cmd.Env = append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"), "TMPDIR="+dir, "LC_ALL=C.UTF-8")
+	out, err := cmd.CombinedOutput()
+	found := regexp.MustCompile(`(?m)^.*: [EW]: .*$`).FindAllString(string(out), -1)
+	for _, line := range found {
+		t.Error(line)
+	}
+	if !strings.Contains(string(out), "2 packages and 0 specfiles checked") || err != nil && len(found) == 0 {
+		t.Errorf("rpmlint: %v: %s", err, out)
+	}
+}

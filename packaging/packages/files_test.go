@@ -1,0 +1,34 @@
+//go:build packages
+
+package packages
+
+import (
+	"slices"
+	"strings"
+)
+
+// othersFiles change while a Debian runs, whether netvmd is there or not.
+const othersFiles = `^(/etc/(machine-id|resolv.conf|\.pwd.lock|ld.so.cache)|/var/(log|cache|tmp)/.*|/var/lib/(apt|NetworkManager|systemd|dbus)/.*|` +
+	`/var/lib/dpkg/(status|available|lock|triggers|diversions|statoverride|info/format)(/.*|-old|-frontend)?|/tmp/.*|/root/\..*)$`
+
+// files are all that the netvm has on its disk: a line each, with kind, mode, owner and what a link leads to.
+func (n *netvm) files() string {
+	n.t.Helper()
+	return n.sh(`find / -xdev -regextype posix-extended -not -regex '` + othersFiles + `' -printf '%p %y %m %u:%g %l\n' | sort; getent passwd; getent group`)
+}
+
+// differences are the lines that only one of two texts has, marked with - and +.
+func differences(before, after string) (out []string) {
+	was, is := strings.Split(before, "\n"), strings.Split(after, "\n")
+	for _, l := range was {
+		if !slices.Contains(is, l) {
+			out = append(out, "- "+l)
+		}
+	}
+	for _, l := range is {
+		if !slices.Contains(was, l) {
+			out = append(out, "+ "+l)
+		}
+	}
+	return out
+}

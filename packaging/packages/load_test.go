@@ -1,0 +1,133 @@
+//go:build packages
+
+package packages
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"time"
+
+	"netvmd/internal/lab"
+)
+
+const (
+	// askEvery is how often each loop of a load asks: 300 queries a second in all.
+	askEvery = 10 * time.Millisecond
+	// beatEvery is how often a flow sends a byte and wants it back.
+	beatEvery = 20 * time.Millisecond
+	// beatLimit is how long that may take: TCP sends a lost one again after 200 ms.
+	beatLimit = 3 * time.Second
+	// flowPort is of a server on the Internet.
+	flowPort = 4242
+)
+
+// load is what an AppVM does while something happens to its netvm: it asks both virtual addresses, over UDP and TCP, and
+// has a connection open to a server on the Internet.
+type load struct {
+	n     *netvm
+	loops []*lab.Loop
+	flow  *flow
+}
+
+func (n *netvm) load() *load {
+	n.t.Helper()
+	l := &load{n: n, flow: n.connect()}
+	for _, virtual := range lab.Virtual4 {
+		l.loops = append(l.loops, n.Work.AskLoop(n.ctx, virtual, lab.Question{}, askEvery))
+	}
+	l.loops = append(l.loops, n.Work.AskLoop(n.ctx, lab.Virtual4[0], lab.Question{TCP: true}, askEvery))
+	return l
+}
+
+// unharmed ends the load and wants that nothing of it was lost: each query was answered, and by one of the resolvers.
+func (l *load) unharmed(resolvers ...netip.Addr) {
+	l.n.t.Helper()
+	if err := l.flow.close(); err != nil {
+		l.n.t.Errorf("the connection to the Internet: %v", err)
+	}
+	for _, loop := range l.loops {
+		t := lab.Count(loop.Stop())
+		good := 0
+		for _, r := range resolvers {
+			good += t.By[r]
+		}
+		if t.Asked == 0 || good != t.Asked {
+			l.n.t.Errorf("queries: %+v; want all answered, by %s", t, resolvers)
+		}
+	}
+}
+
+// flow is a TCP connection of the AppVM to a server on the Internet, which sends back what it gets.
+type flow struct {
+	listener net.Listener
+	client   net.Conn
+	cancel   context.CancelFunc
+	ended    chan error
+	served   chan error
+}
+
+func (n *netvm) connect() *flow {
+	n.t.Helper()
+	f := &flow{ended: make(chan error, 1), served: make(chan error, 1)}
+	at := netip.AddrPortFrom(lab.Internet, flowPort).String()
+	n.must(n.Home.Go(func() (err error) {
+		f.listener, err = net.Listen("tcp", at)
+		return err
+	}))
+	go func() { f.served <- f.serve() }()
+	n.must(n.Work.Go(func() (err error) {
+		f.client, err = net.DialTimeout("tcp", at, beatLimit)
+		return err
+	}))
+	ctx, cancel := context.WithCancel(n.ctx)
+	f.cancel = cancel
+	go func() { f.ended <- f.beat(ctx) }()
+	return f
+}
+
+// serve sends one client everything back.
+func (f *flow) serve() error {
+	conn, err := f.listener.Accept()
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(conn, conn)
+	return errors.Join(err, conn.Close())
+}
+
+// beat sends a byte again and again, and wants each back in time.
+func (f *flow) beat(ctx context.Context) error {
+	tick := time.NewTicker(beatEvery)
+	defer tick.Stop()
+	for beat := []byte{0}; ; beat[0]++ {
+		if err := f.client.SetDeadline(time.Now().Add(beatLimit)); err != nil {
+			return err
+		}
+		if _, err := f.client.Write(beat); err != nil {
+			return err
+		}
+		back := make([]byte, 1)
+		if _, err := io.ReadFull(f.client, back); err != nil {
+			return err
+		}
+		if back[0] != beat[0] {
+			return fmt.Errorf("byte %d came back as %d", beat[0], back[0])
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// close ends the connection and tells what was wrong with it.
+func (f *flow) close() error {
+	f.cancel()
+	err := <-f.ended
+	return errors.Join(err, f.client.Close(), f.listener.Close(), <-f.served)
+}
