@@ -25,7 +25,7 @@ TRAY_LIBS := gtk+-3.0 ayatana-appindicator3-0.1
 BIN      ?= bin
 # Where the packages come, and who answers for them.
 DIST       ?= dist
-MAINTAINER ?= netvmd developers <netvmd@localhost>
+MAINTAINER ?= netvmd developers <netvmd@project.invalid>
 PAGES    := $(notdir $(basename $(wildcard packaging/man/*.md)))
 # The tray's pictures. Below 32 pixels no drawing is sharp at every size: 16 and 22 have drawings of their own.
 ICONS      := $(notdir $(basename $(wildcard packaging/icons/*.svg)))
@@ -57,7 +57,7 @@ test: deps check ## install what is needed, then everything that CI checks
 build: headers icons ## all programs into bin/
 	@mkdir -p $(BIN)
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/ $(addprefix ./cmd/,$(PROGRAMS))
-	CGO_ENABLED=1 go build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/$(TRAY)
+	CGO_ENABLED=1 go build -trimpath -buildmode=pie -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/$(TRAY)
 
 # One line instead of a page of the compiler's.
 headers:

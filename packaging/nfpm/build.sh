@@ -13,10 +13,23 @@ version=$3 maintainer=$4
 # Newer ones need a Go that is not everywhere.
 nfpm=github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.43.0
 
-# finish gives a tree what only a package has.
+# finish makes a tree what a package wants: compressed pages, folders that everybody may read, one time.
 finish() {
 	find "$1/usr/share/man" -type f -exec gzip -9n {} +
+	find "$1" -type d -exec chmod 755 {} +
 	find "$1" -exec touch --no-dereference --date "@$SOURCE_DATE_EPOCH" {} +
+}
+
+# write_texts makes what the distributions want to have beside the programs: whose work it is, and what changed.
+write_texts() {
+	texts=texts/$1
+	mkdir -p "$texts"
+	find "$roots/$1/usr" -name doc -prune -o -type f -perm -100 -exec "$here/licenses.sh" {} + >"$texts/libraries"
+	cat "$here/copyright" "$texts/libraries" >"$texts/copyright"
+	cat "$here/../../LICENSE" "$texts/libraries" >"$texts/LICENSE"
+	sed "s/^netvmd /$1 /; s/@VERSION@/$(version_of deb)/; s/@MAINTAINER@/$maintainer/; s/@DATE@/$(LC_ALL=C date -uRd "@$SOURCE_DATE_EPOCH")/" \
+		"$here/changelog" | gzip -9n >"$texts/changelog.gz"
+	cp "$here/lintian/$1" "$texts/lintian"
 }
 
 # A format's scripts are the steps that all have in common, and when to take them.
@@ -44,13 +57,15 @@ description_of() {
 	esac
 }
 
+umask 022
 for format in deb rpm archlinux; do
 	write_scripts "$format"
 done
-# The configurations name files from here.
+# From here the configurations find their files.
 cd "$roots"
 for package in netvmd netvmd-tray; do
 	finish "$package"
+	write_texts "$package"
 	for format in deb rpm archlinux; do
 		ARCH="$(go env GOARCH)" PACKAGE_VERSION="$(version_of "$format")" DESCRIPTION=$(description_of "$format" "$package") \
 			MAINTAINER=$maintainer \
