@@ -4,6 +4,7 @@ package formats
 
 import (
 	"context"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -33,9 +34,10 @@ var older = map[string]func(t *testing.T, one, other string) bool{
 
 func TestNewerVersionsAreNewerForEveryPackageManager(t *testing.T) {
 	dir := t.TempDir()
-	for _, folder := range []string{"etc/netvmd", "usr/share/man/man1"} {
-		for _, name := range names {
-			if err := os.MkdirAll(filepath.Join(dir, "trees", name, folder), 0o755); err != nil {
+	for _, name := range names {
+		for _, file := range []string{"etc/file", "usr/share/man/man1/page.1"} {
+			path := filepath.Join(dir, "trees", name, file)
+			if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, nil, 0o644)); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -67,9 +67,10 @@ for package in netvmd netvmd-tray; do
 	finish "$package"
 	write_texts "$package"
 	for format in deb rpm archlinux; do
-		ARCH="$(go env GOARCH)" PACKAGE_VERSION="$(version_of "$format")" DESCRIPTION=$(description_of "$format" "$package") \
+		said=$(ARCH="$(go env GOARCH)" PACKAGE_VERSION="$(version_of "$format")" DESCRIPTION=$(description_of "$format" "$package") \
 			MAINTAINER=$maintainer \
-			go run "$nfpm" package --config "$here/$package.yaml" --packager "$format" --target "$dist" |
-			sed -n 's/^created package: //p'
+			go run "$nfpm" package --config "$here/$package.yaml" --packager "$format" --target "$dist") ||
+			{ echo "$said" >&2; exit 1; }
+		echo "$said" | sed -n 's/^created package: //p'
 	done
 done

@@ -16,6 +16,7 @@ system_runs() { [ -d /run/systemd/system ] && ! systemd-detect-virt --quiet --ch
 
 # Has what was installed read, by those who do not look by themselves.
 announce_files() {
+	try systemd-tmpfiles --create netvmd.conf
 	try systemctl daemon-reload
 	try udevadm control --reload
 	if systemctl --quiet is-active NetworkManager.service; then
@@ -35,7 +36,6 @@ start() {
 # On Qubes the units are enabled, and start where the domain's service is on. Elsewhere starting is the admin's decision, as
 # the firewall closes the machine itself too.
 installed() {
-	try systemd-tmpfiles --create netvmd.conf
 	if on_qubes; then
 		# shellcheck disable=SC2086 # they are several
 		try systemctl --quiet --no-reload preset $units
@@ -54,7 +54,6 @@ installed() {
 # What runs goes on while the files are replaced, and the new program takes over from the old one without dropping a flow.
 # The firewall is reloaded, never stopped: it loads what is missing.
 upgraded() {
-	try systemd-tmpfiles --create netvmd.conf
 	system_runs || return 0
 	announce_files
 	try systemctl try-reload-or-restart netvmd-firewall.service

@@ -74,14 +74,28 @@ func TestArch(t *testing.T) { pacman.tell(t) }
 // tell tells the life of the packages of a format, as TestOnPlainXen does of Debian's.
 func (f foreign) tell(t *testing.T) {
 	n := newNetVM(t)
-	n.must(os.Remove(filepath.Join(n.system.Dir, "bin/sh")))
-	n.must(os.Symlink(f.shell, filepath.Join(n.system.Dir, "bin/sh")))
+	f.settle(n)
 	f.inAFolder(n)
 	n.boot(lab.Options{})
 	before := n.files()
 	f.comes(n)
 	f.isUpgraded(n)
 	f.goes(n, before)
+}
+
+// settle gives the Debian that is not booted yet what its package manager has at home.
+func (f foreign) settle(n *netvm) {
+	n.t.Helper()
+	in := func(path string) string { return filepath.Join(n.system.Dir, path) }
+	n.must(os.Remove(in("bin/sh")))
+	n.must(os.Symlink(f.shell, in("bin/sh")))
+	// Of Fedora's own package filesystem, where every system has them.
+	for _, folder := range []string{"etc/xdg/autostart", "usr/share/applications", "usr/share/fish/vendor_completions.d", "usr/share/icons",
+		"usr/share/zsh/site-functions", "var/lib/pacman"} {
+		n.must(os.MkdirAll(in(folder), 0o755))
+	}
+	// Nobody but dpkg knows that this folder is wanted, even when it is empty.
+	n.must(os.WriteFile(in("usr/lib/NetworkManager/conf.d/.keep"), nil, 0o644))
 }
 
 // inAFolder installs the packages in a system that does not run, and removes them again.
@@ -105,7 +119,6 @@ func (f foreign) inAFolder(n *netvm) {
 		return string(out)
 	}
 	n.step("in a folder where no system runs, they are installed and removed without a word but the hint", func(n *netvm) {
-		n.must(os.MkdirAll(filepath.Join(n.system.Dir, "var/lib/pacman"), 0o755))
 		before := list()
 		if said := run(f.install, " "+packagesFolder+"/0.9.1/netvmd*"+f.ending); strings.Count(said, "\n") > 0 || !strings.Contains(said, hint) {
 			n.t.Errorf("it said %q", said)
