@@ -137,9 +137,10 @@ func TestEveryOutcomeOfEveryCheck(t *testing.T) {
 		{"no hooks of Qubes", qubesHooks{service: on}, OK, "none", ""},
 		{"hooks of Qubes are taken over", qubesHooks{service: on, there: true}, OK, "taken over", ""},
 		{"hooks of Qubes where netvmd is off", qubesHooks{service: off, there: true, beside: []string{"/a in b"}}, OK, "netvmd is off", ""},
-		{"hooks of Qubes", qubesHooks{service: on, there: true, beside: []string{"/a in b", "/c in d"}}, Warning, "/a in b and /c in d writes", "Run: systemctl daemon-reload"},
+		{"hooks of Qubes", qubesHooks{service: on, there: true, beside: []string{"/a in b", "/c in d"}}, Warning, "/a in b, /c in d", "Run: systemctl daemon-reload"},
 		{"hooks of Qubes beside a masked drop-in", qubesHooks{service: on, there: true, beside: []string{"/a in b"}, masked: []string{"/m"}}, Warning, "/a in b", "rm /m"},
 		{"hooks of Qubes beside no drop-in", qubesHooks{service: on, there: true, beside: []string{"/a in b"}, absent: []string{"/m"}}, Warning, "/a in b", "/m is missing"},
+		{"hooks of Qubes below nothing", qubesHooks{service: on, there: true, beside: []string{"/a in b", "/a in c"}, unmade: []string{"/n", "/n"}}, Warning, "/n is missing", "restart netvmd-firewall"},
 		{"hooks of Qubes elsewhere", qubesHooks{there: true, beside: []string{"/a in b"}}, Warning, "/a in b", "qubes-core-agent-networking"},
 
 		{"the bus answers", bus{}, OK, "answers", ""},

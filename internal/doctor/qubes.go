@@ -114,8 +114,8 @@ const (
 	networkUnit    = "qubes-network.service"
 )
 
-// takeovers are the files over which a drop-in of ours lays an empty one, within the unit alone, while the service
-// netvmd is on.
+// takeovers are the files over which a drop-in of ours lays another that does nothing, within the unit alone, while the
+// service netvmd is on.
 var takeovers = []struct{ unit, script string }{
 	{dispatcherUnit, qubesHook}, {dispatcherUnit, qubesDNAT}, {networkUnit, qubesDNAT},
 }
@@ -130,6 +130,7 @@ type qubesHooks struct {
 	beside  []string // such as "/a in b.service": netvmd has not taken these over
 	masked  []string // drop-ins of ours that the admin has masked
 	absent  []string // drop-ins of ours that are not installed
+	unmade  []string // what a drop-in of ours would lay over them, and is not there
 }
 
 func readQubesHooks(ctx context.Context, m *machine) (q qubesHooks, err error) {
@@ -145,41 +146,51 @@ func readQubesHooks(ctx context.Context, m *machine) (q qubesHooks, err error) {
 			continue
 		}
 		q.there = true
-		taken, err := m.taken(ctx, t.unit, t.script)
-		if err != nil {
+		if err := q.look(ctx, m, t.unit, t.script); err != nil {
 			return q, err
-		}
-		if !taken {
-			q.beside = append(q.beside, t.script+" in "+t.unit)
-			if err := q.whyNot(m, t.unit); err != nil {
-				return q, err
-			}
 		}
 	}
 	return q, nil
 }
 
-// taken tells whether the unit finds an empty file in the script's place, or is not there.
-func (m *machine) taken(ctx context.Context, name, script string) (bool, error) {
+// look finds out whether the unit finds something that does nothing in the script's place, and else why not.
+func (q *qubesHooks) look(ctx context.Context, m *machine, name, script string) error {
 	u, err := m.unit(ctx, name)
 	if err != nil || u.load == "not-found" {
-		return err == nil, err
+		return err
 	}
-	// Source, destination, whether a missing source is ignored, flags (org.freedesktop.systemd1(5)).
+	source, err := m.laidOver(ctx, u, script)
+	if err != nil {
+		return err
+	}
+	if source == "" {
+		q.beside = append(q.beside, script+" in "+name)
+		return q.whyNot(m, name)
+	}
+	there, err := m.exists(source)
+	if err == nil && !there {
+		q.beside, q.unmade = append(q.beside, script+" in "+name), append(q.unmade, source)
+	}
+	return err
+}
+
+// laidOver is the file that a unit finds in another's place, "" for none.
+func (m *machine) laidOver(ctx context.Context, u unit, path string) (string, error) {
+	// Whether a missing source is ignored, and flags (org.freedesktop.systemd1(5)), are of no interest.
 	var binds []struct {
 		Source, Destination string
 		IgnoreMissing       bool
 		Flags               uint64
 	}
 	if err := m.property(ctx, systemd, u.path, systemd+".Service", "BindReadOnlyPaths", &binds); err != nil {
-		return false, err
+		return "", err
 	}
 	for _, b := range binds {
-		if b.Destination == script {
-			return m.exists(b.Source)
+		if b.Destination == path {
+			return b.Source, nil
 		}
 	}
-	return false, nil
+	return "", nil
 }
 
 // whyNot finds out whether the unit's drop-in of ours is there.
@@ -197,7 +208,7 @@ func (q *qubesHooks) whyNot(m *machine, unit string) error {
 }
 
 func (q qubesHooks) judge() finding {
-	found := strings.Join(q.beside, " and ") + " writes DNS rules of its own beside netvmd's"
+	found := "not taken over, so that it writes DNS rules beside netvmd's: " + strings.Join(q.beside, ", ")
 	switch {
 	case !q.there:
 		return fine("there are none that could run")
@@ -211,6 +222,8 @@ func (q qubesHooks) judge() finding {
 		return warn(found, "Run: rm "+strings.Join(q.masked, " ")+" && systemctl daemon-reload")
 	case len(q.absent) > 0:
 		return warn(found, "Install netvmd again: "+strings.Join(q.absent, " and ")+" is missing")
+	case len(q.unmade) > 0:
+		return warn(found+": "+strings.Join(slices.Compact(q.unmade), " and ")+" is missing", "Run: systemctl restart netvmd-firewall")
 	}
 	return warn(found, "Run: systemctl daemon-reload")
 }

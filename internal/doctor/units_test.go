@@ -133,9 +133,17 @@ func TestATakeoverIsSeenFromOutside(t *testing.T) {
 	q, err = readQubesHooks(ctx, b.machine)
 	mustBe(t, "a masked drop-in of which systemd was not told", q, err, qubesHooks{service: on, there: true})
 
+	played.has(networkUnit, map[string]any{"BindReadOnlyPaths": []bind{{"/run/netvmd/nothing-to-do", qubesDNAT, true, 0}}})
+	q, err = readQubesHooks(ctx, b.machine)
+	mustBe(t, "nothing to lay over it", q, err, qubesHooks{service: on, there: true, beside: []string{qubesDNAT + " in " + networkUnit},
+		unmade: []string{"/run/netvmd/nothing-to-do"}})
+	b.link("/bin/true", "/run/netvmd/nothing-to-do")
+	q, err = readQubesHooks(ctx, b.machine)
+	mustBe(t, "taken over once more", q, err, qubesHooks{service: on, there: true})
+
 	run(t, "rm "+b.path(qubes.Flag(qubes.Netvmd)))
 	q, err = readQubesHooks(ctx, b.machine)
-	if err != nil || len(q.beside) != 3 || q.judge().state != OK {
+	if err != nil || len(q.beside) != 2 || q.judge().state != OK {
 		t.Errorf("without the service: %+v, %v", q, err)
 	}
 }
