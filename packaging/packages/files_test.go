@@ -35,3 +35,11 @@ func differences(before, after string) (out []string) {
 	}
 	return out
 }
+
+// same wants that nothing changed.
+func (n *netvm) same(what, before, after string) {
+	n.t.Helper()
+	if changed := differences(before, after); len(changed) > 0 {
+		n.t.Errorf("%s changed:\n%s", what, strings.Join(changed, "\n"))
+	}
+}
