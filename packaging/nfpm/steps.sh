@@ -87,6 +87,8 @@ hand_back() {
 removed() {
 	if system_runs; then
 		try systemctl daemon-reload
+		# One that runs has Qubes' scripts covered still, and would call them only when it has started anew.
+		try systemctl try-restart NetworkManager-dispatcher.service
 	fi
 	for vif in /sys/class/net/vif*; do
 		if [ -e "$vif" ]; then
