@@ -32,6 +32,9 @@ type Options struct {
 	// Root is a folder with a whole system, which keeps what is written; "" = this machine's own /usr, and nothing else
 	// but what systemd makes of an empty /etc and /var. That ends with the container.
 	Root string
+	// Usr are folders whose files are seen in /usr beside this machine's own and, of the same name, in their place; a later
+	// one counts more. Only without Root.
+	Usr []string
 	// Network is the path of a network namespace, such as /proc/42/ns/net; "" = a new one with the loopback alone.
 	Network string
 	Binds   []Bind
@@ -106,6 +109,9 @@ func arguments(o Options) []string {
 		"--link-journal=no", "--resolv-conf=off", "--timezone=off", "--capability=CAP_NET_ADMIN"}
 	if o.Root == "" {
 		args = append(args, "--directory=/", "--volatile=yes")
+		if len(o.Usr) > 0 {
+			args = append(args, "--overlay-ro=/usr:"+strings.Join(o.Usr, ":")+":/usr")
+		}
 	} else {
 		// What it writes need not outlive a power cut of this machine.
 		args = append(args, "--directory="+o.Root, "--suppress-sync=yes")
