@@ -16,6 +16,7 @@ import (
 
 	"netvmd/dbus"
 	"netvmd/internal/config"
+	"netvmd/internal/qubes"
 	"netvmd/internal/words"
 )
 
@@ -79,13 +80,28 @@ func explain(cmd *cobra.Command, err error) (code int, text string) {
 	case errors.As(err, &answer) && answer.Name == dbus.InvalidArguments:
 		return exitUsage, err.Error()
 	case errors.Is(err, dbus.ErrNotRunning):
-		return exitNotRunning, "netvmd is not running: systemctl start netvmd"
+		return exitNotRunning, notRunning(cmd)
 	case errors.Is(err, dbus.ErrNotAllowed):
 		return exitNotAllowed, "not allowed: run it as root, or allow " + cmd.Annotations[polkitAction] + " in polkit"
 	case errors.Is(err, fs.ErrPermission):
 		return exitNotAllowed, err.Error()
 	}
 	return exitFailed, err.Error()
+}
+
+// notRunning says that netvmd is not running, and how it is started.
+func notRunning(cmd *cobra.Command) string {
+	conf := config.Default() // where the configuration is wrong, netvmd says so when it is started
+	if path, err := cmd.Flags().GetString("config"); err == nil {
+		if loaded, err := config.Load(path); err == nil {
+			conf = loaded
+		}
+	}
+	domain := qubes.Domain{Root: "/", Socket: conf.Store.QubesDBSocket}
+	if off, err := domain.Off(); err == nil && off {
+		return "netvmd is not running, as it is off in this domain of Qubes. " + domain.TurnOn(cmd.Context(), qubes.Netvmd)
+	}
+	return "netvmd is not running: systemctl start netvmd"
 }
 
 // globals are the flags of every command.

@@ -1,9 +1,11 @@
 package doctor
 
-// checks are all, in the order of the results: what is configured, the kernel, the firewall, the vifs, the way out,
+// checks are all, in the order of the results: whether netvmd is wanted here, what is configured, the kernel, the firewall, the vifs, the way out,
 // and netvmd itself.
 var checks = []check{
+	{id: "service-flag", title: "Service of Qubes", look: judged(readService)},
 	{id: "configuration", title: "Configuration", look: judged(readConfiguration)},
+	{id: "new-configuration", title: "New default configuration", look: judged(readNewConfiguration)},
 	{id: "permissions", title: "Files that root alone may write", look: judged(readPermissions)},
 	{id: "store", title: "Settings from the toolstack", root: true, look: judged(readStore)},
 	{id: "xenstore", title: "XenStore", root: true, look: judged(readXenStore)},

@@ -1,14 +1,11 @@
 package doctor
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
-
-	godbus "github.com/godbus/dbus/v5"
 
 	"netvmd/dbus"
 )
@@ -32,18 +29,25 @@ func (b bus) judge() finding {
 type daemon struct {
 	version, ours string
 	err           error
+	service       service
 }
 
-func readDaemon(_ context.Context, m *machine) (daemon, error) {
+func readDaemon(ctx context.Context, m *machine) (daemon, error) {
 	if _, err := m.bus(); err != nil {
 		return daemon{}, err
 	}
+	service, err := readService(ctx, m)
+	if err != nil {
+		return daemon{}, err
+	}
 	status, err := m.status()
-	return daemon{status.Version, m.version, err}, nil
+	return daemon{status.Version, m.version, err, service}, nil
 }
 
 func (d daemon) judge() finding {
 	switch {
+	case errors.Is(d.err, dbus.ErrNotRunning) && d.service.qubes && !d.service.on:
+		return fail("it does not run, as it is off in this domain of Qubes", d.service.turnOn)
 	case errors.Is(d.err, dbus.ErrNotRunning):
 		return fail("it does not run: AppVM DNS does not follow the uplink", "Run: systemctl start netvmd")
 	case d.err != nil:
@@ -67,51 +71,6 @@ func (p problems) judge() finding {
 		return warn(strings.Join(p, " "), "Do what it says; netvmctl status shows whether that helped")
 	}
 	return fine("nothing")
-}
-
-const systemd = "org.freedesktop.systemd1"
-
-var errNoSystemd = errors.New("systemd is not on this bus")
-
-// unitNames are the units that a netvm starts with.
-var unitNames = []string{"netvmd.service", "netvmd-firewall.service"}
-
-// units are those that systemd does not start at boot, and those that it does not know.
-type units struct{ disabled, missing []string }
-
-func readUnits(ctx context.Context, m *machine) (units, error) {
-	var out units
-	if runs, err := m.owned(ctx, systemd); err != nil || !runs {
-		return out, cmp.Or(err, errNoSystemd)
-	}
-	for _, unit := range unitNames {
-		var state string
-		err := m.call(ctx, systemd, "/org/freedesktop/systemd1", systemd+".Manager.GetUnitFileState", &state, unit)
-		var refusal godbus.Error
-		switch {
-		case errors.As(err, &refusal) && slices.Contains(unknownUnit, refusal.Name):
-			out.missing = append(out.missing, unit)
-		case err != nil:
-			return out, err
-		case !slices.Contains([]string{"enabled", "enabled-runtime", "linked", "alias"}, state):
-			out.disabled = append(out.disabled, unit)
-		}
-	}
-	return out, nil
-}
-
-// unknownUnit are systemd's errors for a unit without a file.
-var unknownUnit = []string{"org.freedesktop.DBus.Error.FileNotFound", systemd + ".NoSuchUnit"}
-
-func (u units) judge() finding {
-	switch {
-	case len(u.missing) > 0:
-		return fail("systemd does not know "+strings.Join(u.missing, ", "), "Install netvmd again, and run: systemctl daemon-reload")
-	case len(u.disabled) > 0:
-		return warn(strings.Join(u.disabled, ", ")+" is not enabled: after a reboot the netvm is not what it is now",
-			"Run: systemctl enable "+strings.Join(u.disabled, " "))
-	}
-	return fine("%s are enabled", strings.Join(unitNames, " and "))
 }
 
 // busPolicy is what lets netvmd have its name: a file, or it has the name already.

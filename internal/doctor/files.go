@@ -42,6 +42,37 @@ func (c configuration) judge() finding {
 	return fine("%s is valid", c.path)
 }
 
+// newConfiguration are configurations of a newer release that the package manager laid beside the admin's.
+type newConfiguration struct {
+	path   string
+	beside []string
+}
+
+// newEndings are what package managers put behind a name then: dpkg(1), rpm(8), pacman(8).
+var newEndings = []string{".dpkg-dist", ".dpkg-new", ".rpmnew", ".pacnew"}
+
+func readNewConfiguration(_ context.Context, m *machine) (newConfiguration, error) {
+	out := newConfiguration{path: m.configPath}
+	for _, ending := range newEndings {
+		there, err := m.exists(m.configPath + ending)
+		if err != nil {
+			return out, err
+		}
+		if there {
+			out.beside = append(out.beside, m.configPath+ending)
+		}
+	}
+	return out, nil
+}
+
+func (n newConfiguration) judge() finding {
+	if len(n.beside) > 0 {
+		return warn(strings.Join(n.beside, " and ")+" has new words on the keys; "+n.path+" stayed as you had it",
+			"Run: diff -u "+n.path+" "+n.beside[0]+", take over what you like, and remove it")
+	}
+	return fine("none waits to be compared")
+}
+
 // permissions are the files and folders that others than root may write, in words.
 type permissions struct{ paths, why []string }
 

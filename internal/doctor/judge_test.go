@@ -31,6 +31,7 @@ func inspection(count int, faults map[string][]string, unrecorded ...string) vif
 
 func TestEveryOutcomeOfEveryCheck(t *testing.T) {
 	nft, ipt := firewall.KindNFTables, firewall.KindIPTables
+	on, off := service{qubes: true, on: true}, service{qubes: true, turnOn: "In dom0: y"}
 	gateway, gateway6 := netip.MustParseAddr("10.137.0.1"), netip.MustParseAddr("fe80::1")
 	for _, tc := range []struct {
 		name          string
@@ -38,10 +39,17 @@ func TestEveryOutcomeOfEveryCheck(t *testing.T) {
 		state         State
 		found, remedy string // a part of each; "" = a remedy must not be there
 	}{
+		{"no domain of Qubes", service{}, OK, "no domain of Qubes", ""},
+		{"the service is on", on, OK, "switched netvmd on", ""},
+		{"the service is off", off, Failed, "off in this domain", "In dom0: y"},
+
 		{"no configuration", configuration{path: "/x.toml"}, OK, "no /x.toml: every key has its default", ""},
 		{"a valid configuration", configuration{path: "/x.toml", there: true}, OK, "/x.toml is valid", ""},
 		{"a wrong configuration", configuration{"/x.toml", true, errBroken}, Failed, "it broke", "reload netvmd"},
 		{"a configuration that was named and is missing", configuration{"/x.toml", false, fmt.Errorf("open: %w", fs.ErrNotExist)}, Failed, "missing", "--config"},
+
+		{"no new configuration", newConfiguration{path: "/x"}, OK, "none", ""},
+		{"a new configuration", newConfiguration{"/x", []string{"/x.rpmnew"}}, Warning, "/x.rpmnew has new words", "diff -u /x /x.rpmnew"},
 
 		{"files are root's", permissions{}, OK, "root's alone", ""},
 		{"others may write", permissions{[]string{"/a", "/b"}, []string{"/a belongs to user 7", "/b x"}}, Failed, "/a belongs to user 7; /b x", "chown root /a /b && chmod go-w /a /b"},
@@ -98,8 +106,10 @@ func TestEveryOutcomeOfEveryCheck(t *testing.T) {
 		{"nothing is served", dns{[]netvm.Target{to("10.139.1.1", "")}}, Warning, "no resolver", "netvmctl dns"},
 		{"nothing is known", dns{}, Failed, "time out", "netvmctl firewall load"},
 
-		{"Qubes translates nothing", qubesDNS(0), OK, "alone", ""},
-		{"Qubes translates too", qubesDNS(4), Warning, "4 rules", "nft flush chain ip qubes dnat-dns"},
+		{"Qubes translates nothing", qubesDNS{}, OK, "alone", ""},
+		{"Qubes translates too", qubesDNS{4, qubesHooks{service: on, there: true, beside: []string{"/a in b"}}}, Warning, "DNS rules (4), written beside netvmd's", "Mend"},
+		{"Qubes translated before", qubesDNS{4, qubesHooks{service: on, there: true}}, OK, "DNS rules (4), of before", ""},
+		{"Qubes translates alone", qubesDNS{4, qubesHooks{service: off, there: true}}, OK, "netvmd is off", ""},
 
 		{"no server", servers(nil), OK, "no program", ""},
 		{"a server", servers{"dnsmasq (pid 1) serves DNS"}, Warning, "dnsmasq (pid 1) serves DNS", "127.0.0.1"},
@@ -116,11 +126,22 @@ func TestEveryOutcomeOfEveryCheck(t *testing.T) {
 		{"the script is missing on Xen", hotplug{xen: true}, Failed, "missing", "ln -sf"},
 		{"the script is missing elsewhere", hotplug{}, Warning, "no domain of Xen", "ln -sf"},
 		{"the script is not executable", hotplug{there: true}, Failed, "cannot be run", "chmod 755"},
-		{"no script of Qubes", qubesHotplug{}, OK, "not installed", ""},
-		{"Qubes' script is ours", qubesHotplug{true, true}, OK, "leads to vif-route-netvm", ""},
-		{"Qubes' script is its own", qubesHotplug{true, false}, Warning, "vif-route-qubes is Qubes' own", "ln -sf"},
-		{"no hooks of Qubes", qubesHooks(nil), OK, "none", ""},
-		{"hooks of Qubes", qubesHooks{"/a", "/b"}, Warning, "/a and /b", "chmod a-x /a /b"},
+		{"no script of Qubes", qubesHotplug{}, OK, "there is none", ""},
+		{"no script of Qubes in Qubes", qubesHotplug{xen: true, service: on}, OK, "there is none", ""},
+		{"no script of Qubes on Xen", qubesHotplug{xen: true}, OK, "ln -s /usr/lib/netvmd/vif-route-netvm /etc/xen/scripts/vif-route-qubes", ""},
+		{"Qubes' script is ours", qubesHotplug{there: true, ours: true, service: on, on: true}, OK, "vif-route-qubes is netvmd's", ""},
+		{"Qubes' script is its own", qubesHotplug{there: true, service: on, turnOn: "In dom0: x"}, Failed, "vif-route-qubes is Qubes' own", "In dom0: x"},
+		{"Qubes' script is its own all the same", qubesHotplug{there: true, service: on, on: true}, Failed, "although the service netvmd-vifs is on", "restart netvmd-vifs"},
+		{"Qubes' script is its own where netvmd is off", qubesHotplug{there: true, service: off}, OK, "netvmd is off", ""},
+		{"Qubes' script is a stranger's", qubesHotplug{xen: true, there: true}, Warning, "another program's", "script=vif-route-netvm"},
+		{"no hooks of Qubes", qubesHooks{service: on}, OK, "none", ""},
+		{"hooks of Qubes are taken over", qubesHooks{service: on, there: true}, OK, "taken over", ""},
+		{"hooks of Qubes where netvmd is off", qubesHooks{service: off, there: true, beside: []string{"/a in b"}}, OK, "netvmd is off", ""},
+		{"hooks of Qubes", qubesHooks{service: on, there: true, beside: []string{"/a in b", "/c in d"}}, Warning, "/a in b, /c in d", "Run: systemctl daemon-reload"},
+		{"hooks of Qubes beside a masked drop-in", qubesHooks{service: on, there: true, beside: []string{"/a in b"}, masked: []string{"/m"}}, Warning, "/a in b", "rm /m"},
+		{"hooks of Qubes beside no drop-in", qubesHooks{service: on, there: true, beside: []string{"/a in b"}, absent: []string{"/m"}}, Warning, "/a in b", "/m is missing"},
+		{"hooks of Qubes below nothing", qubesHooks{service: on, there: true, beside: []string{"/a in b", "/a in c"}, unmade: []string{"/n", "/n"}}, Warning, "/n is missing", "restart netvmd-firewall"},
+		{"hooks of Qubes elsewhere", qubesHooks{there: true, beside: []string{"/a in b"}}, Warning, "/a in b", "qubes-core-agent-networking"},
 
 		{"the bus answers", bus{}, OK, "answers", ""},
 		{"there is no bus", bus{errBroken}, Failed, "it broke", "systemctl start dbus"},
@@ -139,15 +160,26 @@ func TestEveryOutcomeOfEveryCheck(t *testing.T) {
 		{"resolved does not run and resolv.conf needs it", resolved{stub: true}, Warning, "resolv.conf", "start systemd-resolved"},
 		{"resolved does not run and netvmd needs it", resolved{source: "resolved"}, Failed, "dns.source", "start systemd-resolved"},
 
-		{"netvmd runs", daemon{"1", "1", nil}, OK, "release 1 runs", ""},
-		{"another netvmd runs", daemon{"1", "2", nil}, Warning, "release 1 runs, and 2 is installed", "restart netvmd"},
+		{"netvmd runs", daemon{version: "1", ours: "1"}, OK, "release 1 runs", ""},
+		{"another netvmd runs", daemon{version: "1", ours: "2"}, Warning, "release 1 runs, and 2 is installed", "restart netvmd"},
 		{"netvmd does not run", daemon{err: fmt.Errorf("x: %w", dbus.ErrNotRunning)}, Failed, "does not run", "start netvmd"},
+		{"netvmd does not run in Qubes", daemon{err: fmt.Errorf("x: %w", dbus.ErrNotRunning), service: on}, Failed, "does not run", "start netvmd"},
+		{"netvmd is off", daemon{err: fmt.Errorf("x: %w", dbus.ErrNotRunning), service: off}, Failed, "off in this domain", "In dom0: y"},
 		{"netvmd talks nonsense", daemon{err: errBroken}, Failed, "it broke", "restart netvmd"},
 		{"no problems", problems(nil), OK, "nothing", ""},
 		{"problems", problems{"A. Do b.", "C."}, Warning, "A. Do b. C.", "netvmctl status"},
-		{"units are enabled", units{}, OK, "netvmd.service and netvmd-firewall.service", ""},
-		{"a unit is disabled", units{disabled: []string{"netvmd.service"}}, Warning, "netvmd.service is not enabled", "systemctl enable netvmd.service"},
-		{"a unit is missing", units{missing: []string{"netvmd.service"}}, Failed, "does not know netvmd.service", "daemon-reload"},
+		{"units are enabled", units{all: []unit{{name: "a", file: "enabled"}, {name: "b", file: "alias"}}}, OK, "enabled: a b", ""},
+		{"a unit is disabled", units{all: []unit{{name: "a", file: "enabled"}, {name: "b", file: "disabled"}}}, Warning, "not enabled: b:", "Run: systemctl enable --now b"},
+		{"a unit is disabled in Qubes", units{service: on, all: []unit{{name: "a", file: "disabled"}}}, Warning, "not enabled: a", "in this domain's template: systemctl enable a"},
+		{"a unit is enabled for now", units{all: []unit{{name: "a", file: "enabled-runtime"}}}, Warning, "until the next boot alone: a", "enable --now a"},
+		{"a unit is masked", units{all: []unit{{name: "a", load: "masked", file: "masked"}}}, Warning, "masked: a", "unmask a"},
+		{"a unit is masked in Qubes", units{service: on, all: []unit{{name: "a", file: "masked-runtime"}}}, Warning, "masked: a", "Run in this domain's template: systemctl unmask a"},
+		{"a unit is missing", units{all: []unit{{name: "a", load: "not-found"}}}, Failed, "does not know a", "daemon-reload"},
+		{"a unit failed", units{all: []unit{{name: "a", file: "enabled", active: "failed"}, {name: "b", file: "enabled", active: "failed"}}}, Failed, "failed: a b", "-u a -u b"},
+		{"a unit was not started", units{all: []unit{{name: "a", file: "enabled", unmet: true}}}, Warning, "a condition did not hold: a", "start a"},
+		{"a unit was not started where netvmd is off", units{service: off, all: []unit{{name: "a", file: "enabled", unmet: true}}}, OK, "netvmd is off", ""},
+		{"the vifs are Qubes'", units{service: on, all: []unit{{name: "a", file: "enabled"}, {name: vifsUnit, file: "enabled", unmet: true}}}, OK, "enabled: a netvmd-vifs", ""},
+		{"the vifs should be ours", units{service: on, vifs: true, all: []unit{{name: vifsUnit, file: "enabled", unmet: true}}}, Warning, "did not hold: netvmd-vifs", "start netvmd-vifs"},
 		{"the policy is there", busPolicy{path: "/x.conf"}, OK, "/x.conf", ""},
 		{"the policy is elsewhere", busPolicy{owned: true}, OK, "has its name", ""},
 		{"the policy is missing", busPolicy{}, Failed, "refuses netvmd its name", "Install"},

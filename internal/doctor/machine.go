@@ -17,6 +17,7 @@ import (
 	"netvmd/dbus"
 	"netvmd/internal/config"
 	"netvmd/internal/netvm"
+	"netvmd/internal/qubes"
 	"netvmd/internal/systembus"
 	"netvmd/internal/vif"
 )
@@ -89,6 +90,11 @@ func readStatus(ctx context.Context) (netvm.Status, error) {
 	}
 	status, err := client.Status(ctx)
 	return status, errors.Join(err, client.Close())
+}
+
+// domain is what Qubes makes of the machine.
+func (m *machine) domain() qubes.Domain {
+	return qubes.Domain{Root: m.root, Socket: m.conf.Store.QubesDBSocket}
 }
 
 func vifNames() ([]string, error) {

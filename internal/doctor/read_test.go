@@ -93,40 +93,16 @@ func TestLimitsAreRead(t *testing.T) {
 	mustBe(t, "one is held back", got, err, limits{"net/ipv6/icmp/ratelimit"})
 }
 
-func TestScriptsAreFound(t *testing.T) {
+func TestNewConfigurationsAreFound(t *testing.T) {
 	b, ctx := bare(t), deadline(t)
-	h, err := readHotplug(ctx, b.machine)
-	mustBe(t, "an empty machine", h, err, hotplug{})
-	q, err := readQubesHotplug(ctx, b.machine)
-	mustBe(t, "an empty machine", q, err, qubesHotplug{})
-	hooks, err := readQubesHooks(ctx, b.machine)
-	mustBe(t, "an empty machine", hooks, err, nil)
-
-	b.write("/sys/hypervisor/type", "xen\n")
-	b.write("/usr/lib/netvmd/vif-route-netvm", "")
-	b.write(scriptsDir+qubesScript, "")
-	if err := os.Symlink(b.path("/usr/lib/netvmd/vif-route-netvm"), b.path(scriptsDir+ownScript)); err != nil {
-		t.Fatal(err)
-	}
-	h, err = readHotplug(ctx, b.machine)
-	mustBe(t, "a script that cannot be run", h, err, hotplug{xen: true, there: true})
-	q, err = readQubesHotplug(ctx, b.machine)
-	mustBe(t, "Qubes' own script", q, err, qubesHotplug{there: true})
-
-	b.chmod("/usr/lib/netvmd/vif-route-netvm", 0o755)
-	if err := errors.Join(os.Remove(b.path(scriptsDir+qubesScript)), os.Symlink(ownScript, b.path(scriptsDir+qubesScript))); err != nil {
-		t.Fatal(err)
-	}
-	h, err = readHotplug(ctx, b.machine)
-	mustBe(t, "a script that can", h, err, hotplug{true, true, true})
-	q, err = readQubesHotplug(ctx, b.machine)
-	mustBe(t, "a link to ours", q, err, qubesHotplug{true, true})
-
-	b.write("/etc/NetworkManager/dispatcher.d/qubes-nmhook", "")
-	b.write("/usr/lib/qubes/qubes-setup-dnat-to-ns", "")
-	b.chmod("/usr/lib/qubes/qubes-setup-dnat-to-ns", 0o755)
-	hooks, err = readQubesHooks(ctx, b.machine)
-	mustBe(t, "one that can run and one that cannot", hooks, err, qubesHooks{"/usr/lib/qubes/qubes-setup-dnat-to-ns"})
+	b.write("/etc/netvmd/netvmd.toml", "")
+	b.write("/etc/netvmd/netvmd.toml.rpmsave", "")
+	got, err := readNewConfiguration(ctx, b.machine)
+	mustBe(t, "none", got, err, newConfiguration{path: "/etc/netvmd/netvmd.toml"})
+	b.write("/etc/netvmd/netvmd.toml.dpkg-dist", "")
+	b.write("/etc/netvmd/netvmd.toml.pacnew", "")
+	got, err = readNewConfiguration(ctx, b.machine)
+	mustBe(t, "two", got, err, newConfiguration{"/etc/netvmd/netvmd.toml", []string{"/etc/netvmd/netvmd.toml.dpkg-dist", "/etc/netvmd/netvmd.toml.pacnew"}})
 }
 
 func TestPermissionsAreThoseOfRoot(t *testing.T) {
@@ -207,7 +183,7 @@ func startBus(t *testing.T) {
 type methods map[string]any
 
 // serve takes a name on the bus and answers calls of these interfaces of one object.
-func serve(t *testing.T, name string, path godbus.ObjectPath, interfaces map[string]methods) {
+func serve(t *testing.T, name string, path godbus.ObjectPath, interfaces map[string]methods) *godbus.Conn {
 	t.Helper()
 	conn, err := godbus.ConnectSystemBus()
 	if err != nil {
@@ -222,6 +198,7 @@ func serve(t *testing.T, name string, path godbus.ObjectPath, interfaces map[str
 	if reply, err := conn.RequestName(name, godbus.NameFlagDoNotQueue); err != nil || reply != godbus.RequestNameReplyPrimaryOwner {
 		t.Fatalf("own %s: %d, %v", name, reply, err)
 	}
+	return conn
 }
 
 func TestProgramsOnTheBusAreAsked(t *testing.T) {
@@ -236,9 +213,6 @@ func TestProgramsOnTheBusAreAsked(t *testing.T) {
 	mustBe(t, "nobody is there", v, err, nil)
 	p, err := readPolkit(ctx, b.machine)
 	mustBe(t, "nobody is there", p, err, polkit{})
-	if u, err := readUnits(ctx, b.machine); !errors.Is(err, errNoSystemd) {
-		t.Errorf("nobody is there: %+v, %v", u, err)
-	}
 
 	serve(t, nmName, nmPath, map[string]methods{
 		nmName: {"GetDeviceByIpIface": func(device string) (godbus.ObjectPath, *godbus.Error) {
@@ -255,17 +229,6 @@ func TestProgramsOnTheBusAreAsked(t *testing.T) {
 	mustBe(t, "NetworkManager", n, err, networkManager{true, "auto"})
 	v, err = readManaged(ctx, b.machine)
 	mustBe(t, "NetworkManager", v, err, managed{"vif2.0", "vif3.0"})
-
-	serve(t, "org.freedesktop.systemd1", "/org/freedesktop/systemd1", map[string]methods{
-		"org.freedesktop.systemd1.Manager": {"GetUnitFileState": func(unit string) (string, *godbus.Error) {
-			if unit == "netvmd.service" {
-				return "disabled", nil
-			}
-			return "", godbus.NewError("org.freedesktop.DBus.Error.FileNotFound", nil)
-		}},
-	})
-	u, err := readUnits(ctx, b.machine)
-	mustBe(t, "systemd", u, err, units{[]string{"netvmd.service"}, []string{"netvmd-firewall.service"}})
 
 	serve(t, "org.freedesktop.PolicyKit1", "/", nil)
 	b.write("/usr/share/polkit-1/actions/org.qubes_os.NetVM1.policy", "")
@@ -309,7 +272,7 @@ func TestNetvmdIsAskedItself(t *testing.T) {
 	}
 	b.version, b.status = "2", func() (netvm.Status, error) { return netvm.Status{Version: "1", Problems: []string{"x"}}, nil }
 	d, err = readDaemon(deadline(t), b.machine)
-	mustBe(t, "another release", d, err, daemon{"1", "2", nil})
+	mustBe(t, "another release", d, err, daemon{version: "1", ours: "2"})
 	served := []netvm.Target{to("10.139.1.1", "192.0.2.1")}
 	b.uid, b.status = 1000, func() (netvm.Status, error) { return netvm.Status{DNSTargets: served, Problems: []string{"x"}}, nil }
 	where, err := readDNS(deadline(t), b.machine)

@@ -183,19 +183,3 @@ func (d dns) judge() finding {
 	}
 	return fine("%s", found)
 }
-
-// qubesDNS are translations of Qubes' own scripts, which ours stand before.
-type qubesDNS int
-
-func readQubesDNS(ctx context.Context, _ *machine) (qubesDNS, error) {
-	count, err := firewall.QubesTranslations(ctx)
-	return qubesDNS(count), err
-}
-
-func (q qubesDNS) judge() finding {
-	if q == 0 {
-		return fine("none: netvmd alone translates")
-	}
-	return warn(fmt.Sprintf("table ip qubes translates DNS with %d rules: without netvmd's own, queries would go to resolvers of the past", q),
-		"Run: nft flush chain ip qubes dnat-dns")
-}

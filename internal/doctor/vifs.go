@@ -2,8 +2,6 @@ package doctor
 
 import (
 	"context"
-	"fmt"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -38,9 +36,8 @@ func (v vifs) judge() finding {
 
 // Where Xen looks for hotplug scripts, and what ours is called there.
 const (
-	scriptsDir  = "/etc/xen/scripts/"
-	ownScript   = "vif-route-netvm"
-	qubesScript = "vif-route-qubes"
+	scriptsDir = "/etc/xen/scripts/"
+	ownScript  = "vif-route-netvm"
 )
 
 // hotplug is whether Xen can run our script.
@@ -68,57 +65,4 @@ func (h hotplug) judge() finding {
 		return fail(path+" cannot be run", "Run: chmod 755 "+path)
 	}
 	return fine("%s can be run", path)
-}
-
-// qubesHotplug is the script that Qubes' own toolstack names for each card, if it is there.
-type qubesHotplug struct{ there, ours bool }
-
-func readQubesHotplug(_ context.Context, m *machine) (q qubesHotplug, err error) {
-	const path = scriptsDir + qubesScript
-	if q.there, err = m.exists(path); err != nil || !q.there {
-		return q, err
-	}
-	target, err := filepath.EvalSymlinks(m.path(path))
-	q.ours = filepath.Base(target) == ownScript
-	return q, err
-}
-
-func (q qubesHotplug) judge() finding {
-	switch {
-	case !q.there:
-		return fine("it is not installed")
-	case !q.ours:
-		return warn(scriptsDir+qubesScript+" is Qubes' own: vifs whose toolstack names it are not netvmd's",
-			"Run: ln -sf /usr/lib/netvmd/"+ownScript+" "+scriptsDir+qubesScript)
-	}
-	return fine("%s leads to %s", qubesScript, ownScript)
-}
-
-// qubesHooks are programs of Qubes that translate DNS beside netvmd.
-type qubesHooks []string
-
-func readQubesHooks(_ context.Context, m *machine) (qubesHooks, error) {
-	var out qubesHooks
-	for _, path := range []string{
-		"/etc/NetworkManager/dispatcher.d/qubes-nmhook",
-		"/usr/lib/NetworkManager/dispatcher.d/qubes-nmhook",
-		"/usr/lib/qubes/qubes-setup-dnat-to-ns",
-	} {
-		is, err := m.executable(path)
-		if err != nil {
-			return nil, err
-		}
-		if is {
-			out = append(out, path)
-		}
-	}
-	return out, nil
-}
-
-func (q qubesHooks) judge() finding {
-	if len(q) > 0 {
-		return warn(fmt.Sprintf("%s write DNS rules of their own beside netvmd's", strings.Join(q, " and ")),
-			"Run: chmod a-x "+strings.Join(q, " "))
-	}
-	return fine("none can run")
 }
