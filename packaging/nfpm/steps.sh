@@ -18,7 +18,9 @@ system_runs() { [ -d /run/systemd/system ] && ! systemd-detect-virt --quiet --ch
 announce_files() {
 	try systemd-tmpfiles --create netvmd.conf
 	try systemctl daemon-reload
-	try udevadm control --reload
+	if systemctl --quiet is-active systemd-udevd.service; then
+		try udevadm control --reload
+	fi
 	if systemctl --quiet is-active NetworkManager.service; then
 		try nmcli general reload conf
 	fi
