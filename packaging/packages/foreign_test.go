@@ -22,21 +22,24 @@ type foreign struct {
 	ending string
 	// An admin's file, and a new default beside it.
 	saved, fresh string
-	// shell is what /bin/sh is where this package manager is at home.
-	shell string
+	// folders are those that every system has where this package manager is at home, and that none of our packages has.
+	folders []string
 }
 
 var (
 	rpm = foreign{
 		name:    "rpm",
 		install: "rpm --force-debian --nodeps --install", upgrade: "rpm --force-debian --nodeps --upgrade", remove: "rpm --force-debian --erase",
-		verify: "rpm --nodeps --verify", ending: ".rpm", saved: ".rpmsave", fresh: ".rpmnew", shell: "bash",
+		verify: "rpm --nodeps --verify", ending: ".rpm", saved: ".rpmsave", fresh: ".rpmnew",
+		folders: []string{"etc/xdg/autostart", "usr/share/applications", "usr/share/fish/vendor_completions.d", "usr/share/icons",
+			"usr/share/licenses", "usr/share/zsh/site-functions"},
 	}
 	pacman = foreign{
 		name:    "pacman",
 		install: "pacman --noconfirm --nodeps --nodeps --upgrade", upgrade: "pacman --noconfirm --nodeps --nodeps --upgrade",
 		remove: "pacman --noconfirm --remove", verify: "pacman --query --check --check", ending: ".pkg.tar.zst",
-		saved: ".pacsave", fresh: ".pacnew", shell: "bash",
+		saved: ".pacsave", fresh: ".pacnew",
+		folders: []string{"var/lib/pacman"},
 	}
 )
 
@@ -88,10 +91,8 @@ func (f foreign) settle(n *netvm) {
 	n.t.Helper()
 	in := func(path string) string { return filepath.Join(n.system.Dir, path) }
 	n.must(os.Remove(in("bin/sh")))
-	n.must(os.Symlink(f.shell, in("bin/sh")))
-	// Of Fedora's own package filesystem, where every system has them.
-	for _, folder := range []string{"etc/xdg/autostart", "usr/share/applications", "usr/share/fish/vendor_completions.d", "usr/share/icons",
-		"usr/share/zsh/site-functions", "var/lib/pacman"} {
+	n.must(os.Symlink("bash", in("bin/sh")))
+	for _, folder := range f.folders {
 		n.must(os.MkdirAll(in(folder), 0o755))
 	}
 	// Nobody but dpkg knows that this folder is wanted, even when it is empty.
