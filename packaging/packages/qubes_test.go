@@ -217,7 +217,7 @@ func (m *template) bringsCardsUp() {
 		m.served(m.Home.Resolvers[0], m.Home.Resolvers[1])
 	})
 	m.step("and Qubes' own package can be upgraded meanwhile", func(m *template) {
-		m.sh("dpkg --install " + standInAt + "/1.deb")
+		m.sh("dpkg --force-confnew --install " + standInAt + "/1.deb")
 		m.says("dpkg --audit", "")
 	})
 	m.step("removed, it gives the script back", func(m *template) {
