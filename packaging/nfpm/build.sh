@@ -20,16 +20,18 @@ finish() {
 	find "$1" -exec touch --no-dereference --date "@$SOURCE_DATE_EPOCH" {} +
 }
 
-# write_texts makes what the distributions want to have beside the programs: whose work it is, and what changed.
+# write_texts makes what the distributions want beside the programs: whose work they are, what changed, and why lintian is
+# overridden.
 write_texts() {
 	texts=texts/$1
 	mkdir -p "$texts"
 	find "$roots/$1/usr" -name doc -prune -o -type f -perm -100 -exec "$here/licenses.sh" {} + >"$texts/libraries"
 	cat "$here/copyright" "$texts/libraries" >"$texts/copyright"
 	cat "$here/../../LICENSE" "$texts/libraries" >"$texts/LICENSE"
-	sed "s/^netvmd /$1 /; s/@VERSION@/$(version_of deb)/; s/@MAINTAINER@/$maintainer/; s/@DATE@/$(LC_ALL=C date -uRd "@$SOURCE_DATE_EPOCH")/" \
-		"$here/changelog" | gzip -9n >"$texts/changelog.gz"
-	cp "$here/lintian/$1" "$texts/lintian"
+	date=$(date --utc --rfc-email --date "@$SOURCE_DATE_EPOCH")
+	sed "s|^netvmd |$1 |; s|@VERSION@|$(version_of deb)|; s|@MAINTAINER@|$maintainer|; s|@DATE@|$date|" "$here/changelog" |
+		gzip -9n >"$texts/changelog.gz"
+	cat "$here/lintian/$1" >"$texts/lintian"
 }
 
 # A format's scripts are the steps that all have in common, and when to take them.
