@@ -25,7 +25,7 @@ TRAY_LIBS := gtk+-3.0 ayatana-appindicator3-0.1
 BIN      ?= bin
 # Where the packages come, and who answers for them.
 DIST       ?= dist
-MAINTAINER ?= netvmd developers <netvmd@localhost>
+MAINTAINER ?= netvmd developers <netvmd@project.invalid>
 PAGES    := $(notdir $(basename $(wildcard packaging/man/*.md)))
 # The tray's pictures. Below 32 pixels no drawing is sharp at every size: 16 and 22 have drawings of their own.
 ICONS      := $(notdir $(basename $(wildcard packaging/icons/*.svg)))
@@ -43,7 +43,7 @@ MD2MAN        := go run github.com/cpuguy83/go-md2man/v2@v2.0.7
 FUZZTIME ?= 10s
 IDLE     ?= 60s
 
-.PHONY: help demo test build man completions lint bench fuzz xen vuln install install-netvmd install-netvmd-tray packages deps check unit headers icons tray-pictures
+.PHONY: help demo test build man completions lint bench fuzz xen test-packages vuln install install-netvmd install-netvmd-tray packages deps check unit headers icons tray-pictures
 .DELETE_ON_ERROR:
 
 help: ## print this
@@ -57,7 +57,7 @@ test: deps check ## install what is needed, then everything that CI checks
 build: headers icons ## all programs into bin/
 	@mkdir -p $(BIN)
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/ $(addprefix ./cmd/,$(PROGRAMS))
-	CGO_ENABLED=1 go build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/$(TRAY)
+	CGO_ENABLED=1 go build -trimpath -buildmode=pie -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/$(TRAY)
 
 # One line instead of a page of the compiler's.
 headers:
@@ -98,6 +98,7 @@ lint: headers icons ## gofmt, go vet, golangci-lint
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo 'run gofmt -w on these'; exit 1; }
 	go vet ./...
 	go vet -tags manual ./cmd/netvmctl
+	go vet -tags packages ./packaging/packages
 	$(GOLANGCI_LINT) run ./...
 
 bench: build ## latencies, losses, idle cost and memory, as medians and ratios
@@ -113,6 +114,9 @@ fuzz: ## every fuzz target for FUZZTIME (10s)
 
 xen: build ## the same programs on a real Xen, in QEMU (Debian only; installs QEMU)
 	@internal/lab/xen/run.sh
+
+test-packages: ## the deb installed, upgraded, removed and purged in a Debian booted with systemd (Debian only, as root)
+	@packaging/packages/run.sh
 
 vuln: ## known vulnerabilities in what we import (asks the Go vulnerability database)
 	$(GOVULNCHECK) ./...
@@ -174,7 +178,7 @@ deps: ## install what the build, the lab and the tests need (apt or dnf, as root
 check: build lint unit
 	$(BIN)/netvm-lab demo
 	$(MAKE) fuzz FUZZTIME=15000x
-	@if command -v apt-get >/dev/null; then $(MAKE) xen; else echo 'make xen needs Debian: left out'; fi
+	@if command -v apt-get >/dev/null; then $(MAKE) test-packages xen; else echo 'make test-packages and make xen need Debian: left out'; fi
 
 # The tests run programs, the kernel and make, of whose changes Go's cache of results knows nothing: hence -count=1.
 unit: headers icons

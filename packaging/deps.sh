@@ -11,6 +11,10 @@ for program in NetworkManager nmcli dnsmasq dbus-daemon nft iptables-nft iptable
 	rsvg-convert Xvfb trayer tint2 xdotool xclip montage tesseract fc-list; do
 	need "$program" || missing="$missing $program"
 done
+# What the tests of packages use; those are Debian's.
+if command -v apt-get >/dev/null 2>&1; then
+	need mmdebstrap || missing="$missing mmdebstrap"
+fi
 # What netvm-tray is linked with.
 for library in gtk+-3.0 ayatana-appindicator3-0.1; do
 	pkg-config --exists "$library" 2>/dev/null || missing="$missing $library"
@@ -54,7 +58,8 @@ if command -v apt-get >/dev/null 2>&1; then
 	apt-get install -qy --no-install-recommends network-manager dnsmasq-base dbus nftables iptables iproute2 net-tools \
 		conntrack strace systemd systemd-container udev util-linux polkitd libglib2.0-bin python3-dbus man-db groff-base \
 		shellcheck gcc libc6-dev git make pkg-config desktop-file-utils libgtk-3-dev libayatana-appindicator3-dev librsvg2-bin \
-		xvfb trayer tint2 xdotool xclip imagemagick tesseract-ocr tesseract-ocr-eng fontconfig fonts-dejavu-core
+		xvfb trayer tint2 xdotool xclip imagemagick tesseract-ocr tesseract-ocr-eng fontconfig fonts-dejavu-core \
+		mmdebstrap
 	if [ "$fresh_nm" = yes ] && command -v systemctl >/dev/null 2>&1; then
 		# This machine's network is not ours to manage at the next boot.
 		systemctl disable -q NetworkManager.service NetworkManager-wait-online.service NetworkManager-dispatcher.service

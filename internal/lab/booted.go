@@ -3,9 +3,11 @@ package lab
 import (
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"netvmd/internal/lab/container"
@@ -33,20 +35,52 @@ func NewSystem(name, from string) (System, error) {
 	return s, nil
 }
 
-// Boot boots a container as the netvm: in its network namespace, with its stores. Programs of this process find the
-// container's system bus from then on, and Hotplug runs what is installed there.
+// Boot boots a container as the netvm: the cables lead there, and its stores are the lab's. From then on NetVM is what
+// is in the container's network namespace, programs of this process find the container's system bus, and Hotplug runs
+// what is installed there.
 func (v *NetVM) Boot(ctx context.Context, s System, binds ...container.Bind) error {
 	binds = append(binds, container.Bind{From: xenStoreSocket, To: "/run/xenstored/socket"})
 	if v.QubesDB != nil {
 		binds = append(binds, container.Bind{From: qubesDBSocket, To: "/run/qubes/qubesdb.sock"})
 	}
 	var err error
-	v.Machine, err = container.Boot(ctx, container.Options{Root: s.Dir, Network: filepath.Join(hostsDir, v.Name+".net"), Binds: binds})
-	if err != nil {
+	if v.Machine, err = container.Boot(ctx, container.Options{Root: s.Dir, Binds: binds, Begun: v.moveTo}); err != nil {
 		return fmt.Errorf("netvm: %w", err)
 	}
 	if err := os.Setenv("DBUS_SYSTEM_BUS_ADDRESS", v.Machine.Bus()); err != nil {
 		return fmt.Errorf("netvm: %w", err)
 	}
 	return nil
+}
+
+// moveTo moves the host with its devices into the network namespace of a process.
+func (h *Host) moveTo(process int) error {
+	links, err := h.links.LinkList()
+	if err != nil {
+		return fmt.Errorf("%s: list links: %w", h.Name, err)
+	}
+	for _, link := range links {
+		if link.Attrs().Flags&net.FlagLoopback != 0 {
+			continue
+		}
+		if err := h.links.LinkSetNsPid(link, process); err != nil {
+			return fmt.Errorf("%s: move link %s: %w", h.Name, link.Attrs().Name, err)
+		}
+	}
+	there, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", process))
+	if err != nil {
+		return fmt.Errorf("%s: %w", h.Name, err)
+	}
+	return h.Do(func() error {
+		if err := unix.Setns(int(there.Fd()), unix.CLONE_NEWNET); err != nil {
+			return fmt.Errorf("%s: enter the network namespace of process %d: %w", h.Name, process, err)
+		}
+		h.links.Close()
+		_ = h.netNS.Close() // as in close
+		h.netNS = there
+		if h.links, err = netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
+			return fmt.Errorf("%s: netlink: %w", h.Name, err)
+		}
+		return h.publish()
+	})
 }

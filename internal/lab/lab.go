@@ -36,7 +36,7 @@ type Options struct {
 	// Bare leaves out all daemons, the office and the VPN: the netvm has a fixed address at home, and its AppVMs are
 	// there, not attached yet. Such a lab is up in a tenth of a second.
 	Bare bool
-	// Booted leaves out all daemons of the netvm: a container is booted there (NetVM.Boot), which has its own.
+	// Booted leaves out the VPN and all daemons of the netvm: a container becomes it (NetVM.Boot), which has its own.
 	Booted bool
 	// FakeNetworkManager has NetworkManager played by NetVM.FakeNM instead of the real one, for Wi-Fi and modems, which no machine
 	// has in a namespace. The netvm then has fixed addresses at home.
@@ -127,10 +127,14 @@ func (l *Lab) furnish(ctx context.Context, o Options) error {
 	if l.Office, err = newNetwork(officeSite, l.NetVM.Host); err != nil {
 		return err
 	}
-	if l.VPN, err = newNetwork(vpnSite, l.NetVM.Host); err != nil {
-		return err
+	networks := []*Network{l.Home, l.Office}
+	if !o.Booted {
+		if l.VPN, err = newNetwork(vpnSite, l.NetVM.Host); err != nil {
+			return err
+		}
+		networks = append(networks, l.VPN)
 	}
-	for _, n := range []*Network{l.Home, l.Office, l.VPN} {
+	for _, n := range networks {
 		if err := n.serve(ctx); err != nil {
 			return err
 		}

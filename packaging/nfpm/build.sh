@@ -1,25 +1,46 @@
 #!/bin/sh
-# make packages: makes the packages of every format from the trees that make install made, ROOTS/netvmd and
-# ROOTS/netvmd-tray.
+# make packages: a package of each format from each tree that make install made, ROOTS/netvmd and ROOTS/netvmd-tray.
 #   build.sh ROOTS DIST VERSION MAINTAINER
-# SOURCE_DATE_EPOCH is every file's time, so that what is built twice is the same.
+# SOURCE_DATE_EPOCH is the time of every file, so that what is built twice is the same.
 set -eu
 : "${SOURCE_DATE_EPOCH:?}"
-here=$(dirname "$0")
-roots=$1 dist=$2 version=$3
-export MAINTAINER="$4"
+here=$(realpath "$(dirname "$0")")
+roots=$(realpath "$1")
+mkdir -p "$2"
+dist=$(realpath "$2")
+version=$3 maintainer=$4
 
 # Newer ones need a Go that is not everywhere.
 nfpm=github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.43.0
 
-# finish gives a tree what a package has beside what make install puts there.
+# finish makes a tree what a package wants: compressed pages, folders that everybody may read, one time.
 finish() {
-	find "$1/usr/share/man" -type f ! -name '*.gz' -exec gzip -9n {} +
-	# To the second, links too.
+	find "$1/usr/share/man" -type f -exec gzip -9n {} +
+	find "$1" -type d -exec chmod 755 {} +
 	find "$1" -exec touch --no-dereference --date "@$SOURCE_DATE_EPOCH" {} +
 }
 
-# A version with "-" is one before a release: Debian and Fedora say so with "~", and Arch with letters that follow a digit.
+# write_texts makes what the distributions want to have beside the programs: whose work it is, and what changed.
+write_texts() {
+	texts=texts/$1
+	mkdir -p "$texts"
+	find "$roots/$1/usr" -name doc -prune -o -type f -perm -100 -exec "$here/licenses.sh" {} + >"$texts/libraries"
+	cat "$here/copyright" "$texts/libraries" >"$texts/copyright"
+	cat "$here/../../LICENSE" "$texts/libraries" >"$texts/LICENSE"
+	sed "s/^netvmd /$1 /; s/@VERSION@/$(version_of deb)/; s/@MAINTAINER@/$maintainer/; s/@DATE@/$(LC_ALL=C date -uRd "@$SOURCE_DATE_EPOCH")/" \
+		"$here/changelog" | gzip -9n >"$texts/changelog.gz"
+	cp "$here/lintian/$1" "$texts/lintian"
+}
+
+# A format's scripts are the steps that all have in common, and when to take them.
+write_scripts() {
+	mkdir -p "$roots/scripts/$1"
+	for script in "$here/$1"/*; do
+		cat "$here/steps.sh" "$script" >"$roots/scripts/$1/${script##*/}"
+	done
+}
+
+# A version with "-" is older than the one without that. Debian and Fedora say so with "~", Arch with a letter.
 version_of() {
 	case $1 in
 	archlinux) printf %s "$version" | tr -d - ;;
@@ -27,7 +48,7 @@ version_of() {
 	esac
 }
 
-# Arch has room for one line; Debian's first line is known not to belong to the rest.
+# Arch has room for the first line. Debian knows that it is none of the description's.
 description_of() {
 	case $1 in
 	archlinux) sed -n 1p "$here/$2.description" ;;
@@ -36,16 +57,20 @@ description_of() {
 	esac
 }
 
-ARCH=$(go env GOARCH)
-export ARCH
-mkdir -p "$dist"
+umask 022
+for format in deb rpm archlinux; do
+	write_scripts "$format"
+done
+# From here the configurations find their files.
+cd "$roots"
 for package in netvmd netvmd-tray; do
-	export ROOT="$roots/$package"
-	finish "$ROOT"
+	finish "$package"
+	write_texts "$package"
 	for format in deb rpm archlinux; do
-		PACKAGE_VERSION=$(version_of "$format")
-		DESCRIPTION=$(description_of "$format" "$package")
-		export PACKAGE_VERSION DESCRIPTION
-		go run "$nfpm" package --config "$here/$package.yaml" --packager "$format" --target "$dist" | sed -n 's/^created package: //p'
+		said=$(ARCH="$(go env GOARCH)" PACKAGE_VERSION="$(version_of "$format")" DESCRIPTION=$(description_of "$format" "$package") \
+			MAINTAINER=$maintainer \
+			go run "$nfpm" package --config "$here/$package.yaml" --packager "$format" --target "$dist") ||
+			{ echo "$said" >&2; exit 1; }
+		echo "$said" | sed -n 's/^created package: //p'
 	done
 done

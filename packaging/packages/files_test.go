@@ -8,13 +8,16 @@ import (
 )
 
 // othersFiles change while a Debian runs, whether netvmd is there or not.
-const othersFiles = `^(/etc/(machine-id|resolv.conf|\.pwd.lock|ld.so.cache)|/var/(log|cache|tmp)/.*|/var/lib/(apt|NetworkManager|systemd|dbus)/.*|` +
+const othersFiles = `^(/etc/(machine-id|resolv.conf|\.pwd.lock|ld.so.cache)|/var/(log|cache|tmp)/.*|/var/lib/(apt|NetworkManager|systemd|dbus|pacman)/.*|` +
 	`/var/lib/dpkg/(status|available|lock|triggers|diversions|statoverride|info/format)(/.*|-old|-frontend)?|/tmp/.*|/root/\..*)$`
 
-// files are all that the netvm has on its disk: a line each, with kind, mode, owner and what a link leads to.
+// listFiles prints what is on a disk: a line each, with kind, mode, owner and what a link leads to.
+const listFiles = `find / -xdev -regextype posix-extended -not -regex '` + othersFiles + `' -printf '%p %y %m %u:%g %l\n' | sort`
+
+// files are all that the netvm has on its disk, and its users.
 func (n *netvm) files() string {
 	n.t.Helper()
-	return n.sh(`find / -xdev -regextype posix-extended -not -regex '` + othersFiles + `' -printf '%p %y %m %u:%g %l\n' | sort; getent passwd; getent group`)
+	return n.sh(listFiles + "; getent passwd; getent group")
 }
 
 // differences are the lines that only one of two texts has, marked with - and +.
@@ -31,4 +34,12 @@ func differences(before, after string) (out []string) {
 		}
 	}
 	return out
+}
+
+// same wants that nothing changed.
+func (n *netvm) same(what, before, after string) {
+	n.t.Helper()
+	if changed := differences(before, after); len(changed) > 0 {
+		n.t.Errorf("%s changed:\n%s", what, strings.Join(changed, "\n"))
+	}
 }

@@ -32,9 +32,13 @@ type Options struct {
 	// Root is a folder with a whole system, which keeps what is written; "" = this machine's own /usr, and nothing else
 	// but what systemd makes of an empty /etc and /var. That ends with the container.
 	Root string
-	// Network is the path of a network namespace, such as /proc/42/ns/net; "" = a new one with the loopback alone.
-	Network string
-	Binds   []Bind
+	// Usr are folders whose files are seen in /usr beside this machine's own and, of the same name, in their place; a later
+	// one counts more. Only without Root.
+	Usr   []string
+	Binds []Bind
+	// Begun, if there is one, is called as soon as the container's first process runs: with its number, as this machine
+	// counts, by which devices can be moved into its network namespace, where there is nothing but the loopback.
+	Begun func(first int) error
 }
 
 // Bind shows a file or folder of this machine in the container.
@@ -51,7 +55,7 @@ type Machine struct {
 	notices *notify.Listener
 	said    bytes.Buffer // by the console; whole after ended
 	ended   chan struct{}
-	first   int
+	first   int // the container's first process, as this machine counts; 0 = there is none yet
 }
 
 // Boot returns when all that is started at boot has been started, or has failed: what systemctl is-system-running
@@ -90,30 +94,44 @@ func (m *Machine) boot(ctx context.Context, o Options) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, bootTimeout)
 	defer cancel()
+	if err := m.await(ctx, "X_NSPAWN_LEADER_PID"); err != nil {
+		return err
+	}
+	if m.first, err = strconv.Atoi(m.notices.Value("X_NSPAWN_LEADER_PID")); err != nil {
+		return fmt.Errorf("systemd-nspawn says which its first process is: %w", err)
+	}
+	if o.Begun != nil {
+		if err := o.Begun(m.first); err != nil {
+			return err
+		}
+	}
+	return m.await(ctx, "READY")
+}
+
+// await waits until systemd-nspawn has said something about a key.
+func (m *Machine) await(ctx context.Context, key string) error {
 	select {
-	case <-m.notices.Ready():
+	case <-m.notices.Said(key):
+		return nil
 	case <-m.ended:
 		return fmt.Errorf("systemd-nspawn ended: %s", m.cmd.ProcessState)
 	case <-ctx.Done():
 		return fmt.Errorf("not booted: %w", ctx.Err())
 	}
-	return nil
 }
 
 // arguments are systemd-nspawn's, but for the machine's name.
 func arguments(o Options) []string {
 	args := []string{"--quiet", "--boot", "--register=no", "--keep-unit", "--notify-ready=yes", "--console=pipe",
-		"--link-journal=no", "--resolv-conf=off", "--timezone=off", "--capability=CAP_NET_ADMIN"}
+		"--link-journal=no", "--resolv-conf=off", "--timezone=off", "--private-network"}
 	if o.Root == "" {
 		args = append(args, "--directory=/", "--volatile=yes")
+		if len(o.Usr) > 0 {
+			args = append(args, "--overlay-ro=/usr:"+strings.Join(o.Usr, ":")+":/usr")
+		}
 	} else {
 		// What it writes need not outlive a power cut of this machine.
 		args = append(args, "--directory="+o.Root, "--suppress-sync=yes")
-	}
-	if o.Network == "" {
-		args = append(args, "--private-network")
-	} else {
-		args = append(args, "--network-namespace-path="+o.Network)
 	}
 	for _, b := range o.Binds {
 		option := "--bind="
@@ -142,18 +160,9 @@ func (m *Machine) start() error {
 	return <-started
 }
 
-// First is the container's first process, as this machine counts; 0 = there is none yet.
-func (m *Machine) First() int {
-	if m.first == 0 {
-		// systemd-nspawn says it when the process runs.
-		m.first, _ = strconv.Atoi(m.notices.Value("X_NSPAWN_LEADER_PID"))
-	}
-	return m.first
-}
-
 // Path is where this machine sees a file of the container, given by its absolute path there.
 func (m *Machine) Path(file string) string {
-	return filepath.Join("/proc", strconv.Itoa(m.First()), "root", file)
+	return filepath.Join("/proc", strconv.Itoa(m.first), "root", file)
 }
 
 // Bus is the address of the container's system bus.
@@ -161,7 +170,7 @@ func (m *Machine) Bus() string { return "unix:path=" + m.Path("/run/dbus/system_
 
 // Command prepares a program to be run in the container, as root and with nothing of this program's environment.
 func (m *Machine) Command(ctx context.Context, args ...string) *exec.Cmd {
-	enter := []string{"--target=" + strconv.Itoa(m.First()), "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--root", "--wd", "--"}
+	enter := []string{"--target=" + strconv.Itoa(m.first), "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--root", "--wd", "--"}
 	cmd := exec.CommandContext(ctx, "nsenter", append(enter, args...)...)
 	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8", "HOME=/root"}
 	return cmd
@@ -180,7 +189,7 @@ func (m *Machine) Run(ctx context.Context, args ...string) (string, error) {
 func (m *Machine) PowerOff(ctx context.Context) error {
 	// systemd takes this for `systemctl poweroff` (systemd(1)): SIGRTMIN, which is 34 for libc, and 4.
 	const poweroff = syscall.Signal(34 + 4)
-	if err := syscall.Kill(m.First(), poweroff); err != nil {
+	if err := syscall.Kill(m.first, poweroff); err != nil {
 		return fmt.Errorf("container: power off: %w", err)
 	}
 	select {
@@ -209,8 +218,8 @@ func (m *Machine) kill() error {
 	}
 	// The kernel ends a container with its first process; the end of systemd-nspawn alone would not.
 	victim := m.cmd.Process.Pid
-	if m.First() != 0 {
-		victim = m.First()
+	if m.first != 0 {
+		victim = m.first
 	}
 	if err := syscall.Kill(victim, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
 		return fmt.Errorf("container: kill: %w", err)

@@ -29,7 +29,9 @@ exec {lock}>"$cache/lock"
 flock "$lock"
 root=$cache/root-$release-$( (printf '%s\n' "$@" && cat "${sources[@]}") | sha256sum | cut -c1-12)
 if [ ! -e "$root" ]; then
-	rm -rf "$cache"/root-* "$cache/new"
+	# Those of other packages, which nothing has booted for long.
+	find "$cache" -maxdepth 1 -name 'root-*' -mtime +7 -exec rm -rf {} +
+	rm -rf "$cache/new"
 	echo "making a root of $release with mmdebstrap, once" >&2
 	# With the archive's lists, so that apt can tell in there what a package needs.
 	if ! mmdebstrap --mode=root --variant=minbase --skip=cleanup/apt/lists "${options[@]}" \
@@ -39,4 +41,5 @@ if [ ! -e "$root" ]; then
 	fi
 	mv "$cache/new" "$root"
 fi
+touch "$root"
 echo "$root"

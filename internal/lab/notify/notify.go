@@ -17,11 +17,11 @@ const datagram = 4096
 // Listener is the socket that a program finds in NOTIFY_SOCKET.
 type Listener struct {
 	conn  *net.UnixConn
-	ready chan struct{} // closed at the first READY=1
 	ended chan struct{}
 
-	mu   sync.Mutex
-	said map[string]string
+	mu     sync.Mutex
+	values map[string]string
+	said   map[string]chan struct{} // by key: closed when it is said for the first time
 }
 
 // Listen makes the socket, in the place of one that was left there.
@@ -33,25 +33,39 @@ func Listen(socket string) (*Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen for sd_notify: %w", err)
 	}
-	l := &Listener{conn: conn, ready: make(chan struct{}), ended: make(chan struct{}), said: make(map[string]string)}
+	l := &Listener{conn: conn, ended: make(chan struct{}), values: make(map[string]string), said: make(map[string]chan struct{})}
 	go l.listen()
 	return l, nil
 }
 
-// Ready is closed when the program has said READY=1.
-func (l *Listener) Ready() <-chan struct{} { return l.ready }
+// Ready is closed when the program has said READY=1; there is no other value.
+func (l *Listener) Ready() <-chan struct{} { return l.Said("READY") }
+
+// Said is closed when the program has said something about a key.
+func (l *Listener) Said(key string) <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.saidOf(key)
+}
+
+// saidOf is Said for whoever holds the mutex.
+func (l *Listener) saidOf(key string) chan struct{} {
+	if l.said[key] == nil {
+		l.said[key] = make(chan struct{})
+	}
+	return l.said[key]
+}
 
 // Value is what the program said last about a key, such as MAINPID; "" = nothing.
 func (l *Listener) Value(key string) string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.said[key]
+	return l.values[key]
 }
 
 // listen reads one datagram after the other; each is lines of KEY=VALUE.
 func (l *Listener) listen() {
 	defer close(l.ended)
-	once := sync.OnceFunc(func() { close(l.ready) })
 	buffer := make([]byte, datagram)
 	for {
 		length, err := l.conn.Read(buffer)
@@ -60,14 +74,18 @@ func (l *Listener) listen() {
 		}
 		for _, line := range strings.Split(string(buffer[:length]), "\n") {
 			key, value, _ := strings.Cut(line, "=")
-			l.mu.Lock()
-			l.said[key] = value
-			l.mu.Unlock()
-			if line == "READY=1" {
-				once()
-			}
+			l.hear(key, value)
 		}
 	}
+}
+
+func (l *Listener) hear(key, value string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if _, before := l.values[key]; !before {
+		close(l.saidOf(key))
+	}
+	l.values[key] = value
 }
 
 // Close ends the listening, if it ever began.
