@@ -1,12 +1,14 @@
 package packaging_test
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -89,13 +91,45 @@ func makeCommand(args ...string) *exec.Cmd {
 	return cmd
 }
 
-func TestMakeInstall(t *testing.T) {
-	dir := t.TempDir()
-	r := root{t, filepath.Join(dir, "root")}
-	cmd := makeCommand("install", "BIN="+filepath.Join(dir, "bin"), "DESTDIR="+r.dir, "VERSION=1.2.3")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("make install: %v\n%s", err, out)
+// scratch is a folder that all tests share; TestMain removes it.
+var scratch string
+
+func TestMain(m *testing.M) {
+	var err error
+	if scratch, err = os.MkdirTemp("", "packaging"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
 	}
+	code := m.Run()
+	if err := os.RemoveAll(scratch); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// install runs make install, once for all tests.
+var install = sync.OnceValues(func() (dir string, err error) {
+	dir = filepath.Join(scratch, "root")
+	out, err := makeCommand("install", "BIN="+filepath.Join(scratch, "bin"), "DESTDIR="+dir, "VERSION=1.2.3").CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("make install: %w\n%s", err, out)
+	}
+	return dir, nil
+})
+
+// installedRoot is what make install made, for that test.
+func installedRoot(t *testing.T) root {
+	t.Helper()
+	dir, err := install()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return root{t, dir}
+}
+
+func TestMakeInstall(t *testing.T) {
+	r := installedRoot(t)
 	for _, tc := range []struct {
 		name  string
 		check func(root)

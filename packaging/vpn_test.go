@@ -15,18 +15,8 @@ type tunnels struct {
 
 func bootTunnels(t *testing.T) *tunnels {
 	m := boot(t)
-	// In a container systemd follows no devices, as their events and /sys are the host's. Those of network devices are the
-	// container's own: systemd believes it when /sys can be written and udev runs, and looks for that when it starts.
-	m.shell("mount -o remount,rw /sys && systemctl start systemd-udevd.service && systemctl daemon-reexec")
+	m.followsDevices()
 	return &tunnels{m, dbus.Watch(m.ctx)}
-}
-
-// shell runs a command in the container, as root, and wants it to succeed.
-func (m *machine) shell(command string) {
-	m.t.Helper()
-	if out, err := m.run("bash", "-c", command); err != nil {
-		m.t.Fatalf("%s: %v: %s", command, err, out)
-	}
 }
 
 // leadsNow fails unless the kernel sends AppVM DNS to the address already.
@@ -56,7 +46,7 @@ func (v *tunnels) device(name string) {
 
 const (
 	uplinks       = "192.0.2.1" // the resolver without a VPN
-	openVPNPushed = `script_type=up dev=tun-0 foreign_option_1="dhcp-option DNS 10.8.0.1" /opt/examples/openvpn-dns`
+	openVPNPushed = `script_type=up dev=tun-0 foreign_option_1="dhcp-option DNS 10.8.0.1" /usr/share/doc/netvmd/examples/openvpn-dns`
 )
 
 func TestVPNExamplesUnderSystemd(t *testing.T) {
@@ -98,7 +88,7 @@ func TestVPNExamplesUnderSystemd(t *testing.T) {
 		v.device("tun-0")
 		v.shell(openVPNPushed)
 		v.leadsNow(t, "10.8.0.1")
-		v.shell("script_type=down dev=tun-0 /opt/examples/openvpn-dns")
+		v.shell("script_type=down dev=tun-0 /usr/share/doc/netvmd/examples/openvpn-dns")
 		v.awaitUplink(t)
 	})
 }

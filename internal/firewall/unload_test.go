@@ -50,12 +50,12 @@ func (n *topology) strangers() {
 // unloads unloads a backend, and wants no error.
 func (n *topology) unloads(ctx context.Context, b Backend, force bool) []string {
 	n.t.Helper()
-	changes, err := unloadOne(n.t, ctx, b, force)
+	changes, err := unloadOne(ctx, b, force)
 	must(n.t, err)
 	return changes
 }
 
-func unloadOne(t testing.TB, ctx context.Context, b Backend, force bool) ([]string, error) {
+func unloadOne(ctx context.Context, b Backend, force bool) ([]string, error) {
 	var limits refusals
 	switch b := b.(type) {
 	case *nftBackend:
@@ -124,7 +124,7 @@ func TestNothingIsUnloadedThatAnAppVMNeeds(t *testing.T) {
 	overBackends(t, func(t *testing.T, ctx context.Context, n *topology, b Backend) {
 		apply(t, ctx, b, to(virtual1, resolverA))
 		before := n.everything()
-		changes, err := unloadOne(t, ctx, b, false)
+		changes, err := unloadOne(ctx, b, false)
 		if !errors.Is(err, ErrNeeded) || !strings.HasPrefix(err.Error(), "vif1.0, vif2.0: ") || len(changes) != 0 {
 			t.Errorf("%q, %v; want that vif1.0 and vif2.0 need it", changes, err)
 		}

@@ -31,7 +31,10 @@ const (
 type Options struct {
 	// Root is a folder with a whole system, which keeps what is written; "" = this machine's own /usr, and nothing else
 	// but what systemd makes of an empty /etc and /var. That ends with the container.
-	Root  string
+	Root string
+	// Usr are folders whose files are seen in /usr beside this machine's own and, of the same name, in their place; a later
+	// one counts more. Only without Root.
+	Usr   []string
 	Binds []Bind
 	// Begun, if there is one, is called as soon as the container's first process runs: with its number, as this machine
 	// counts, by which devices can be moved into its network namespace, where there is nothing but the loopback.
@@ -123,6 +126,9 @@ func arguments(o Options) []string {
 		"--link-journal=no", "--resolv-conf=off", "--timezone=off", "--private-network"}
 	if o.Root == "" {
 		args = append(args, "--directory=/", "--volatile=yes")
+		if len(o.Usr) > 0 {
+			args = append(args, "--overlay-ro=/usr:"+strings.Join(o.Usr, ":")+":/usr")
+		}
 	} else {
 		// What it writes need not outlive a power cut of this machine.
 		args = append(args, "--directory="+o.Root, "--suppress-sync=yes")
