@@ -59,6 +59,9 @@ description_of() {
 	esac
 }
 
+# The oldest C library that the tray runs with, as its symbols say: the newest version that one of them is of.
+glibc=$(objdump -T "$roots/netvmd-tray/usr/bin/netvm-tray" | grep -o 'GLIBC_[0-9.]*' | sort -uV | tail -n 1)
+
 umask 022
 for format in deb rpm archlinux; do
 	write_scripts "$format"
@@ -70,7 +73,7 @@ for package in netvmd netvmd-tray; do
 	write_texts "$package"
 	for format in deb rpm archlinux; do
 		said=$(ARCH="$(go env GOARCH)" PACKAGE_VERSION="$(version_of "$format")" DESCRIPTION=$(description_of "$format" "$package") \
-			MAINTAINER=$maintainer \
+			MAINTAINER=$maintainer GLIBC=${glibc#GLIBC_} \
 			go run "$nfpm" package --config "$here/$package.yaml" --packager "$format" --target "$dist") ||
 			{ echo "$said" >&2; exit 1; }
 		echo "$said" | sed -n 's/^created package: //p'
