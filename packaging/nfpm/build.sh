@@ -29,7 +29,7 @@ write_texts() {
 	cat "$here/../../LICENSE" "$texts/libraries" >"$texts/LICENSE"
 	sed "s/^netvmd /$1 /; s/@VERSION@/$(version_of deb)/; s/@MAINTAINER@/$maintainer/; s/@DATE@/$(LC_ALL=C date -uRd "@$SOURCE_DATE_EPOCH")/" \
 		"$here/changelog" | gzip -9n >"$texts/changelog.gz"
-	cp "$here/lintian/$1" "$texts/lintian"
+	cat "$here/lintian/$1" >"$texts/lintian"
 }
 
 # A format's scripts are the steps that all have in common, and when to take them.
