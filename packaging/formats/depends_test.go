@@ -72,7 +72,7 @@ func TestTheTrayDependsOnWhatItIsLinkedWith(t *testing.T) {
 
 func TestTheTrayDependsOnItsOwnVersionOfNetvmd(t *testing.T) {
 	for format, want := range map[string]string{
-		"deb": "netvmd (= " + version + ")", "rpm": "netvmd = " + version + "-1", "arch": "netvmd=" + version + "-1",
+		"deb": "netvmd (= " + version + ")", "rpm": "netvmd = " + version + ",", "arch": "netvmd=" + version + ",",
 	} {
 		if got := depends(t, format); !strings.Contains(got, want) {
 			t.Errorf("%s: it wants %s, and not %s", format, got, want)
