@@ -26,6 +26,7 @@ const (
 	packagesAt = "/opt/packages"
 	older      = packagesAt + "/0.9.1/netvmd_0.9.1_amd64.deb"
 	newer      = packagesAt + "/0.9.2/netvmd_0.9.2_amd64.deb"
+	newest     = packagesAt + "/0.9.3/netvmd_0.9.3_amd64.deb" // with another default in its configuration
 )
 
 // What run.sh made: the root that is booted, and the packages.

@@ -216,9 +216,14 @@ func (m *template) bringsCardsUp() {
 		m.must(m.Work.Attach(m.ctx))
 		m.served(m.Home.Resolvers[0], m.Home.Resolvers[1])
 	})
-	m.step("and Qubes' own package can be upgraded meanwhile", func(m *template) {
-		m.sh("dpkg --force-confnew --install " + standInAt + "/1.deb")
-		m.says("dpkg --audit", "")
+	// A file that something is mounted on cannot be replaced, rename(2).
+	m.step("and Qubes' own package can be upgraded when that is stopped meanwhile", func(m *template) {
+		l := m.load()
+		m.sh("systemctl stop netvmd-vifs.service && dpkg --install " + standInAt + "/1.deb && systemctl start netvmd-vifs.service")
+		l.unharmed(m.Home.Resolvers[0], m.Home.Resolvers[1])
+		m.says("cmp "+qubesVif+" /usr/lib/netvmd/vif-route-netvm", "")
+		m.must(m.Work.Detach(m.ctx))
+		m.must(m.Work.Attach(m.ctx))
 	})
 	m.step("removed, it gives the script back", func(m *template) {
 		l := m.load()
