@@ -34,6 +34,7 @@ var mayImport = map[string][]string{
 	"netvmd/tray/icons":              {"tray/view"},
 	"netvmd/packaging":               nil,
 	"netvmd/packaging/man":           nil,
+	"netvmd/packaging/nfpm":          nil,
 	"netvmd/packaging/packages":      nil, // its tests boot a container in the lab
 	"netvmd/packaging/formats":       nil,
 	// What people and programs read of a status.

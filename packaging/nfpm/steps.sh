@@ -18,7 +18,9 @@ system_runs() { [ -d /run/systemd/system ] && ! systemd-detect-virt --quiet --ch
 announce_files() {
 	try systemd-tmpfiles --create netvmd.conf
 	try systemctl daemon-reload
-	try udevadm control --reload
+	if systemctl --quiet is-active systemd-udevd.service; then
+		try udevadm control --reload
+	fi
 	if systemctl --quiet is-active NetworkManager.service; then
 		try nmcli general reload conf
 	fi
@@ -85,6 +87,8 @@ hand_back() {
 removed() {
 	if system_runs; then
 		try systemctl daemon-reload
+		# One that runs has Qubes' scripts covered still, and would call them only when it has started anew.
+		try systemctl try-restart NetworkManager-dispatcher.service
 	fi
 	for vif in /sys/class/net/vif*; do
 		if [ -e "$vif" ]; then

@@ -22,21 +22,24 @@ type foreign struct {
 	ending string
 	// An admin's file, and a new default beside it.
 	saved, fresh string
-	// shell is what /bin/sh is where this package manager is at home.
-	shell string
+	// folders are those that every system has where this package manager is at home, and that none of our packages has.
+	folders []string
 }
 
 var (
 	rpm = foreign{
 		name:    "rpm",
 		install: "rpm --force-debian --nodeps --install", upgrade: "rpm --force-debian --nodeps --upgrade", remove: "rpm --force-debian --erase",
-		verify: "rpm --nodeps --verify", ending: ".rpm", saved: ".rpmsave", fresh: ".rpmnew", shell: "bash",
+		verify: "rpm --nodeps --verify", ending: ".rpm", saved: ".rpmsave", fresh: ".rpmnew",
+		folders: []string{"etc/xdg/autostart", "usr/share/applications", "usr/share/fish/vendor_completions.d", "usr/share/icons",
+			"usr/share/licenses", "usr/share/zsh/site-functions"},
 	}
 	pacman = foreign{
 		name:    "pacman",
 		install: "pacman --noconfirm --nodeps --nodeps --upgrade", upgrade: "pacman --noconfirm --nodeps --nodeps --upgrade",
 		remove: "pacman --noconfirm --remove", verify: "pacman --query --check --check", ending: ".pkg.tar.zst",
-		saved: ".pacsave", fresh: ".pacnew", shell: "bash",
+		saved: ".pacsave", fresh: ".pacnew",
+		folders: []string{"var/lib/pacman"},
 	}
 )
 
@@ -88,10 +91,8 @@ func (f foreign) settle(n *netvm) {
 	n.t.Helper()
 	in := func(path string) string { return filepath.Join(n.system.Dir, path) }
 	n.must(os.Remove(in("bin/sh")))
-	n.must(os.Symlink(f.shell, in("bin/sh")))
-	// Of Fedora's own package filesystem, where every system has them.
-	for _, folder := range []string{"etc/xdg/autostart", "usr/share/applications", "usr/share/fish/vendor_completions.d", "usr/share/icons",
-		"usr/share/zsh/site-functions", "var/lib/pacman"} {
+	n.must(os.Symlink("bash", in("bin/sh")))
+	for _, folder := range f.folders {
 		n.must(os.MkdirAll(in(folder), 0o755))
 	}
 	// Nobody but dpkg knows that this folder is wanted, even when it is empty.
@@ -126,9 +127,7 @@ func (f foreign) inAFolder(n *netvm) {
 		if said := run(f.remove, bothNames); said != "" {
 			n.t.Errorf("it said %q", said)
 		}
-		if left := differences(before, list()); len(left) > 0 {
-			n.t.Errorf("files differ from before:\n%s", strings.Join(left, "\n"))
-		}
+		n.same("what is on the disk", before, list())
 	})
 }
 
@@ -138,9 +137,7 @@ func (f foreign) comes(n *netvm) {
 		if said := f.talk(n.sh(f.install + f.packages("0.9.1"))); strings.Count(said, "\n") > 0 || !strings.Contains(said, hint) {
 			n.t.Errorf("it said %q", said)
 		}
-		if after := n.kernel(); after != before {
-			n.t.Errorf("the kernel had\n%s\nand has\n%s", before, after)
-		}
+		n.same("the kernel", before, n.kernel())
 		n.says("systemctl is-enabled netvmd.service netvmd-firewall.service", "disabled\ndisabled")
 		n.says("systemctl is-active netvmd.service netvmd-firewall.service", "inactive\ninactive")
 		f.isWhole(n)
@@ -181,10 +178,8 @@ func (f foreign) isUpgraded(n *netvm) {
 		if n.pid() == before {
 			n.t.Error("the old one still runs")
 		}
-		if after := n.rules(); after != rules {
-			n.t.Errorf("the rules were loaded anew: they were\n%s\nand are\n%s", rules, after)
-		}
-		n.has("netvmctl version", n.sh("netvmctl version"), "netvmctl 0.9.2", "netvmd 0.9.2")
+		n.same("the firewall", rules, n.rules())
+		n.runs("0.9.2")
 		n.says("systemctl is-enabled netvmd.service netvmd-firewall.service", "enabled\nenabled")
 	})
 	n.step("a changed configuration is kept, and a new default is put beside it", func(n *netvm) {
@@ -220,9 +215,7 @@ func (f foreign) goes(n *netvm, before string) {
 		n.sh("systemctl enable --now netvmd.service")
 		n.served(n.Home.Resolvers[0], n.Home.Resolvers[1])
 		l.unharmed(n.Home.Resolvers[0], n.Home.Resolvers[1])
-		if after := n.kernel(); after != kernel {
-			n.t.Errorf("the kernel had\n%s\nand has\n%s", kernel, after)
-		}
+		n.same("the kernel", kernel, n.kernel())
 	})
 	n.step("removed when the AppVM has gone, they leave nothing but the admin's configuration", func(n *netvm) {
 		n.must(n.Work.Detach(n.ctx))
@@ -231,8 +224,6 @@ func (f foreign) goes(n *netvm, before string) {
 		n.says("find /run -name '*netvm*'", "")
 		n.says("systemctl list-unit-files --no-legend 'netvm*' '*NetVM1*'", "")
 		n.sh("rm " + configured + f.saved + " && rmdir /etc/netvmd")
-		if left := differences(before, n.files()); len(left) > 0 {
-			n.t.Errorf("files differ from before:\n%s", strings.Join(left, "\n"))
-		}
+		n.same("what is on the disk", before, n.files())
 	})
 }

@@ -26,6 +26,7 @@ const (
 	packagesAt = "/opt/packages"
 	older      = packagesAt + "/0.9.1/netvmd_0.9.1_amd64.deb"
 	newer      = packagesAt + "/0.9.2/netvmd_0.9.2_amd64.deb"
+	newest     = packagesAt + "/0.9.3/netvmd_0.9.3_amd64.deb" // with another default in its configuration
 )
 
 // What run.sh made: the root that is booted, and the packages.
@@ -147,10 +148,11 @@ func (n *netvm) apt(args string) string {
 	return n.sh("DEBIAN_FRONTEND=noninteractive apt-get -qqy -o Dpkg::Use-Pty=0 " + args)
 }
 
-// kernel is all that a netvm has in the kernel, but for what changes by itself.
+// kernel is all that a netvm has in the kernel, but for what changes by itself, as a link's own address does when it has
+// been found to be nobody else's (RFC 4862).
 func (n *netvm) kernel() string {
 	n.t.Helper()
-	return n.sh("nft -s list ruleset; ip -d link; ip -4 route show table all; ip -6 route show table all | sed 's/ expires.*//'; ip rule; " +
+	return n.sh("nft -s list ruleset; ip -d link; ip -4 route show table all; ip -6 route show table all | sed 's/ expires.*//; /^local fe80:/d'; ip rule; " +
 		"ip neigh show nud permanent; grep -rs . /proc/sys/net | grep -vE 'nf_conntrack_count|/(dentry|stable_secret|route/flush)|random' | sort")
 }
 

@@ -37,11 +37,12 @@ func TestOnPlainXen(t *testing.T) {
 		}
 	})
 	n.step("systemctl enable --now brings it up, with its firewall", func(n *netvm) {
-		n.sh(`sed -i 's/^#gateway = ""/gateway = "` + gateway + `"/' /etc/netvmd/netvmd.toml`)
+		n.sh(`sed -i 's/^#gateway = ""/gateway = "` + gateway + `"/' ` + configured)
 		n.sh("systemctl enable --now netvmd.service")
 		n.says("systemctl is-enabled netvmd.service netvmd-firewall.service", "enabled\nenabled")
 		n.says("systemctl is-active netvmd.service netvmd-firewall.service", "active\nactive")
 		n.sh("netvmctl firewall check")
+		n.sh("netvmctl doctor")
 	})
 	n.step("an AppVM's card is brought up, and its queries reach the uplink's resolvers", func(n *netvm) {
 		n.must(n.Work.Attach(n.ctx))
@@ -93,6 +94,20 @@ func TestOnPlainXen(t *testing.T) {
 
 // upgrades tells of newer versions, while the AppVM works.
 func (n *netvm) upgrades() {
+	n.step("an upgrade that fails leaves the version before at work", func(n *netvm) {
+		n.sh("dpkg-deb --raw-extract " + newer + " /tmp/broken && printf '#!/bin/sh\nexit 1\n' >/tmp/broken/DEBIAN/preinst && " +
+			"dpkg-deb -Znone --build /tmp/broken /tmp/broken.deb")
+		l, before := n.load(), n.pid()
+		if out, err := n.NetVM.Machine.Run(n.ctx, "dpkg", "--install", "/tmp/broken.deb"); err == nil {
+			n.t.Errorf("it succeeded: %s", out)
+		}
+		l.unharmed(n.Home.Resolvers[0], n.Home.Resolvers[1])
+		n.runs("0.9.1")
+		if n.pid() != before {
+			n.t.Error("it was restarted")
+		}
+		n.says("dpkg --audit; systemctl is-enabled netvmd.service", "enabled")
+	})
 	n.step("an upgrade loses no query and no connection, and runs the new version", func(n *netvm) {
 		l, before := n.load(), n.pid()
 		n.apt("install " + newer)
@@ -104,9 +119,12 @@ func (n *netvm) upgrades() {
 		n.runs("0.9.2")
 		n.says("dpkg --audit", "")
 	})
-	n.step("what the admin changed in the configuration stayed", func(n *netvm) {
-		n.has("netvmd.toml", n.sh("cat /etc/netvmd/netvmd.toml"), `gateway = "`+gateway+`"`)
-		n.says("find /etc -name '*.dpkg-*'", "")
+	n.step("what the admin changed in the configuration stays, also where a new version has another default", func(n *netvm) {
+		n.apt("-o Dpkg::Options::=--force-confold install " + newest)
+		n.has("netvmd.toml", n.sh("cat "+configured), `gateway = "`+gateway+`"`)
+		n.has("the new netvmd.toml", n.sh("cat "+configured+".dpkg-dist"), "Another default")
+		n.says("dpkg --verify netvmd", "??5?????? c "+configured)
+		n.served(n.Home.Resolvers[0], n.Home.Resolvers[1])
 	})
 	n.step("it is there again after a reboot, by itself", func(n *netvm) {
 		n.shutDown()
@@ -131,7 +149,7 @@ func (n *netvm) leaves(fresh string) {
 	})
 	n.step("installed again, it takes over what is there without a change", func(n *netvm) {
 		l, before := n.load(), n.kernel()
-		n.apt("install " + newer)
+		n.apt("install " + newest)
 		n.sh("systemctl enable --now netvmd.service")
 		n.served(n.Home.Resolvers[0], n.Home.Resolvers[1])
 		l.unharmed(n.Home.Resolvers[0], n.Home.Resolvers[1])

@@ -103,7 +103,7 @@ func (m *template) called(line string) []string {
 }
 
 // hears tells which of Qubes' scripts were called until the dispatcher was through with an event.
-func (m *template) hears(event string) string { return strings.Join(m.called("99-last "+event), "\n") }
+func (m *template) hears(event string) string { return strings.Join(m.called("zz-last "+event), "\n") }
 
 // forget empties the list of calls.
 func (m *template) forget() { m.sh(": >" + calls) }
@@ -142,21 +142,34 @@ func TestOnQubes(t *testing.T) {
 		m.must(m.Work.Attach(m.ctx))
 		m.served(m.Home.Resolvers[0], m.Home.Resolvers[1])
 	})
-	m.step("it has taken over from Qubes' hook and script, and from no other", func(m *template) {
-		m.sh("nmcli device disconnect home0 && nmcli device connect home0")
-		for _, call := range strings.Split(m.hears("home0 up"), "\n") {
-			if strings.HasPrefix(call, hook) || call == script {
-				m.t.Errorf("%s was called", call)
-			}
-		}
-		m.served(m.Home.Resolvers[0], m.Home.Resolvers[1])
-	})
+	m.step("it has taken over from Qubes' hook and script, and from no other", func(m *template) { m.hasTakenOver() })
 	m.whileAtWork()
 	m.isGivenBack()
+	m.bringsCardsUp()
+}
+
+// hasTakenOver wants that an uplink that comes up leads to no call of Qubes' hook and script.
+func (m *template) hasTakenOver() {
+	m.t.Helper()
+	m.forget()
+	m.sh("nmcli device disconnect home0 && nmcli device connect home0")
+	for _, call := range strings.Split(m.hears("home0 up"), "\n") {
+		if strings.HasPrefix(call, hook) || call == script {
+			m.t.Errorf("%s was called", call)
+		}
+	}
+	m.served(m.Home.Resolvers[0], m.Home.Resolvers[1])
 }
 
 // whileAtWork tells of upgrades in a domain with the service.
 func (m *template) whileAtWork() {
+	m.step("an upgrade loses no query and no connection here either", func(m *template) {
+		l := m.load()
+		m.apt("install " + newer)
+		m.served(m.Home.Resolvers[0], m.Home.Resolvers[1])
+		l.unharmed(m.Home.Resolvers[0], m.Home.Resolvers[1])
+		m.runs("0.9.2")
+	})
 	m.step("Qubes' own package can be upgraded meanwhile", func(m *template) {
 		l := m.load()
 		m.sh("dpkg --install " + standInAt + "/2.deb")
@@ -164,12 +177,9 @@ func (m *template) whileAtWork() {
 		l.unharmed(m.Home.Resolvers[0], m.Home.Resolvers[1])
 		m.has("the new script", m.sh("cat /usr/lib/qubes/"+script), "# Version 2")
 	})
-	m.step("an upgrade loses no query and no connection here either", func(m *template) {
-		l := m.load()
-		m.apt("install " + newer)
-		m.served(m.Home.Resolvers[0], m.Home.Resolvers[1])
-		l.unharmed(m.Home.Resolvers[0], m.Home.Resolvers[1])
-		m.runs("0.9.2")
+	m.step("after which Qubes' hook is still taken over from, when the dispatcher has started anew", func(m *template) {
+		m.sh("systemctl stop NetworkManager-dispatcher.service") // as it does by itself, 10 s after its last event
+		m.hasTakenOver()
 	})
 }
 
@@ -189,5 +199,36 @@ func (m *template) isGivenBack() {
 		m.must(m.Office.Plug())
 		m.must(m.Home.Unplug())
 		m.has("the calls", m.hears("office0 up"), hook+" up", script)
+	})
+}
+
+// qubesVif is what Xen runs for a vif when its configuration was written by Qubes.
+const qubesVif = "/etc/xen/scripts/vif-route-qubes"
+
+// bringsCardsUp tells of a domain in which vif-route-netvm does the work of vif-route-qubes.
+func (m *template) bringsCardsUp() {
+	m.step("with the service netvmd-vifs, Xen's vif-route-qubes is ours", func(m *template) {
+		m.shutDown()
+		m.start("netvmd", "netvmd-vifs")
+		m.apt("install " + newer)
+		m.says("systemctl is-active netvmd-vifs.service", "active")
+		m.Work.Card.Script = qubesVif
+		m.must(m.Work.Attach(m.ctx))
+		m.served(m.Home.Resolvers[0], m.Home.Resolvers[1])
+	})
+	// A file that something is mounted on cannot be replaced, rename(2).
+	m.step("and Qubes' own package can be upgraded when that is stopped meanwhile", func(m *template) {
+		l := m.load()
+		m.sh("systemctl stop netvmd-vifs.service && dpkg --install " + standInAt + "/1.deb && systemctl start netvmd-vifs.service")
+		l.unharmed(m.Home.Resolvers[0], m.Home.Resolvers[1])
+		m.says("cmp "+qubesVif+" /usr/lib/netvmd/vif-route-netvm", "")
+		m.must(m.Work.Detach(m.ctx))
+		m.must(m.Work.Attach(m.ctx))
+	})
+	m.step("removed, it gives the script back", func(m *template) {
+		l := m.load()
+		m.apt("purge netvmd")
+		l.unharmed(m.Home.Resolvers[0], m.Home.Resolvers[1])
+		m.has("vif-route-qubes", m.sh("cat "+qubesVif), "# Version")
 	})
 }
