@@ -19,6 +19,7 @@ const (
 	stop        = "systemctl stop netvmd-vifs.service netvmd.service netvmd-firewall.service"
 	inChroot    = "systemd-detect-virt --quiet --chroot"
 	reread      = "systemctl daemon-reload"
+	restartNM   = "systemctl try-restart NetworkManager-dispatcher.service"
 	unload      = "netvmctl firewall unload"
 	asksTable   = "nft list table ip qubes"
 )
@@ -30,10 +31,12 @@ const (
 )
 
 var (
-	noticed  = []string{inChroot, reread, "udevadm control --reload", "systemctl --quiet is-active NetworkManager.service"}
+	noticed = []string{
+		inChroot, makeFolders, reread, "systemctl --quiet is-active systemd-udevd.service", "systemctl --quiet is-active NetworkManager.service",
+	}
 	started  = starts("deb-systemd-invoke start ")
 	asked    = starts("")
-	replaced = join(makeFolders, noticed, "systemctl try-reload-or-restart netvmd-firewall.service",
+	replaced = join(noticed, "systemctl try-reload-or-restart netvmd-firewall.service",
 		"systemctl try-restart netvmd.service netvmd-vifs.service")
 	removal = join(disable, inChroot, stop, unload)
 )
@@ -81,22 +84,22 @@ func TestScripts(t *testing.T) {
 			name: "a new one in a Qubes VM is enabled, and started", has: have(booted, qubes, enabled),
 			runs: []string{"deb/postinst configure ''", "rpm/post 1", "archlinux/post_install 1.0-1"},
 			// The conditions of the units decide whether they run.
-			calls: join(makeFolders, enable, noticed, started),
+			calls: join(enable, noticed, started),
 		},
 		{
 			name: "a new one in a Qubes template's chroot is enabled, and no more", has: qubes,
 			runs:  []string{"deb/postinst configure ''", "rpm/post 1", "archlinux/post_install 1.0-1"},
-			calls: join(makeFolders, enable),
+			calls: join(enable),
 		},
 		{
 			name: "a new one elsewhere starts nothing, and says how to", has: booted,
 			runs:  []string{"deb/postinst configure ''", "rpm/post 1", "archlinux/post_install 1.0-1"},
-			calls: join(makeFolders, noticed, asked), says: howToStart,
+			calls: join(noticed, asked), says: howToStart,
 		},
 		{
-			name: "NetworkManager reads its configuration again where it runs", has: have(booted, qubes, nm),
+			name: "udev and NetworkManager read their configuration again where they run", has: have(booted, qubes, active),
 			runs:  []string{"deb/postinst configure ''", "rpm/post 1", "archlinux/post_install 1.0-1"},
-			calls: join(makeFolders, enable, noticed, "nmcli general reload conf", asked),
+			calls: join(enable, noticed[:4], "udevadm control --reload", noticed[4], "nmcli general reload conf", asked),
 		},
 		{
 			name: "an upgrade reloads and restarts what runs, and enables nothing anew", has: have(booted, qubes, enabled, state),
@@ -121,11 +124,11 @@ func TestScripts(t *testing.T) {
 		},
 		{
 			name: "a removal that does not come to pass gives everything back", has: have(booted, qubes, enabled),
-			runs: []string{"deb/postinst abort-remove"}, calls: join(makeFolders, enable, noticed, started),
+			runs: []string{"deb/postinst abort-remove"}, calls: join(enable, noticed, started),
 		},
 		{
 			name: "one that finds the configuration of a removed one is new", has: qubes, before: "deb/preinst install 0.9",
-			runs: []string{"deb/postinst configure 0.9"}, calls: join(makeFolders, enable), gone: []string{"run/netvmd-is-new"},
+			runs: []string{"deb/postinst configure 0.9"}, calls: join(enable), gone: []string{"run/netvmd-is-new"},
 		},
 		{
 			name: "one that could not be unpacked leaves nothing behind", before: "deb/preinst install",
@@ -145,11 +148,11 @@ func TestScripts(t *testing.T) {
 		},
 		{
 			name: "a removal keeps the records while there are vifs", has: have(booted, state, vif),
-			runs: []string{"deb/postrm remove", "deb/postrm disappear other 1.0"}, calls: join(inChroot, reread), stays: state,
+			runs: []string{"deb/postrm remove", "deb/postrm disappear other 1.0"}, calls: join(inChroot, reread, restartNM), stays: state,
 		},
 		{
 			name: "a removal takes the records away when there are none", has: have(booted, state),
-			runs: []string{"deb/postrm remove"}, calls: join(inChroot, reread), gone: []string{"run/netvmd"}, stays: state[1:],
+			runs: []string{"deb/postrm remove"}, calls: join(inChroot, reread, restartNM), gone: []string{"run/netvmd"}, stays: state[1:],
 		},
 		{
 			name: "what was written goes with the package, or is purged", has: state,
