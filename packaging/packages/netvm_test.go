@@ -84,6 +84,7 @@ func (n *netvm) boot(o lab.Options, binds ...container.Bind) {
 	n.must(n.Office.Unplug())
 	binds = append(binds, container.Bind{From: packagesFolder, To: packagesAt, ReadOnly: true})
 	n.must(n.NetVM.Boot(n.ctx, n.system, binds...))
+	n.sh("nm-online --quiet --timeout=60") // so that what differs later is not its first lease
 }
 
 // shutDown powers it off: what was written to its files stays, and nothing else.
