@@ -19,9 +19,11 @@ const (
 	stop        = "systemctl stop netvmd-vifs.service netvmd.service netvmd-firewall.service"
 	inChroot    = "systemd-detect-virt --quiet --chroot"
 	reread      = "systemctl daemon-reload"
-	restartNM   = "systemctl try-restart NetworkManager-dispatcher.service"
 	unload      = "netvmctl firewall unload"
 	asksTable   = "nft list table ip qubes"
+	udevd       = "systemctl --quiet is-active systemd-udevd.service"
+	nmRuns      = "systemctl --quiet is-active NetworkManager.service"
+	dispatcher  = "systemctl try-restart NetworkManager-dispatcher.service"
 )
 
 // What they say.
@@ -32,9 +34,7 @@ const (
 )
 
 var (
-	noticed = []string{
-		inChroot, makeFolders, reread, "systemctl --quiet is-active systemd-udevd.service", "systemctl --quiet is-active NetworkManager.service",
-	}
+	noticed  = []string{inChroot, makeFolders, reread, udevd, nmRuns}
 	started  = starts("deb-systemd-invoke start ")
 	asked    = starts("")
 	replaced = join(noticed, "systemctl try-reload-or-restart netvmd-firewall.service",
@@ -108,9 +108,9 @@ func TestScripts(t *testing.T) {
 			calls: join(noticed, asked), says: howToStart,
 		},
 		{
-			name: "udev and NetworkManager read their configuration again where they run", has: have(booted, qubes, active),
+			name: "udev and NetworkManager read their files again where they run", has: have(booted, qubes, udev, nm),
 			runs:  []string{"deb/postinst configure ''", "rpm/post 1", "archlinux/post_install 1.0-1"},
-			calls: join(enable, noticed[:4], "udevadm control --reload", noticed[4], "nmcli general reload conf", asked),
+			calls: join(enable, inChroot, makeFolders, reread, udevd, "udevadm control --reload", nmRuns, "nmcli general reload conf", asked),
 		},
 		{
 			name: "an upgrade reloads and restarts what runs, and enables nothing anew", has: have(booted, qubes, enabled, state),
@@ -159,11 +159,11 @@ func TestScripts(t *testing.T) {
 		},
 		{
 			name: "a removal keeps the records while there are vifs", has: have(booted, state, vif),
-			runs: []string{"deb/postrm remove", "deb/postrm disappear other 1.0"}, calls: join(inChroot, reread, restartNM), stays: state,
+			runs: []string{"deb/postrm remove", "deb/postrm disappear other 1.0"}, calls: join(inChroot, reread, dispatcher), stays: state,
 		},
 		{
 			name: "a removal takes the records away when there are none", has: have(booted, state),
-			runs: []string{"deb/postrm remove"}, calls: join(inChroot, reread, restartNM), gone: []string{"run/netvmd"}, stays: state[1:],
+			runs: []string{"deb/postrm remove"}, calls: join(inChroot, reread, dispatcher), gone: []string{"run/netvmd"}, stays: state[1:],
 		},
 		{
 			name: "what was written goes with the package, or is purged", has: state,
