@@ -103,8 +103,8 @@ func TestBesideQubes(t *testing.T) {
 		name  string
 		flags []string
 	}{
-		{"with the domain's services on", []string{"netvmd", "netvmd-vifs"}},
-		{"without them", nil},
+		{"with the domain's service on", []string{"netvmd"}},
+		{"without it", nil},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			m := boot(t, qubes(tc.flags...))
