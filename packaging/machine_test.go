@@ -195,6 +195,13 @@ func (m *machine) services() *services {
 	return s
 }
 
+// in is the same connection, for a part of the test.
+func (s *services) in(t *testing.T) *services {
+	m := *s.machine
+	m.t = t
+	return &services{&m, s.conn, s.updates, s.failed}
+}
+
 // property is a unit's property.
 func (s *services) property(of, name string) any {
 	s.t.Helper()
