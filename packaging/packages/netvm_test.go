@@ -74,7 +74,8 @@ func newNetVM(t *testing.T) *netvm {
 	return n
 }
 
-// boot boots it, with the cable of home plugged in and that of the office not.
+// boot boots it, with the cable of home plugged in and that of the office not, and waits until NetworkManager is through
+// with them.
 func (n *netvm) boot(o lab.Options, binds ...container.Bind) {
 	n.t.Helper()
 	o.Booted = true
@@ -84,6 +85,7 @@ func (n *netvm) boot(o lab.Options, binds ...container.Bind) {
 	n.must(n.Office.Unplug())
 	binds = append(binds, container.Bind{From: packagesFolder, To: packagesAt, ReadOnly: true})
 	n.must(n.NetVM.Boot(n.ctx, n.system, binds...))
+	n.sh("nm-online --wait-for-startup --quiet")
 }
 
 // shutDown powers it off: what was written to its files stays, and nothing else.
@@ -148,10 +150,11 @@ func (n *netvm) apt(args string) string {
 	return n.sh("DEBIAN_FRONTEND=noninteractive apt-get -qqy -o Dpkg::Use-Pty=0 " + args)
 }
 
-// kernel is all that a netvm has in the kernel, but for what changes by itself.
+// kernel is all that a netvm has in the kernel, but for what changes by itself. An uplink gets its link-local address when
+// nobody on the link has objected for a while.
 func (n *netvm) kernel() string {
 	n.t.Helper()
-	return n.sh("nft -s list ruleset; ip -d link; ip -4 route show table all; ip -6 route show table all | sed 's/ expires.*//'; ip rule; " +
+	return n.sh("nft -s list ruleset; ip -d link; ip -4 route show table all; ip -6 route show table all | sed '/^local fe80::/d; s/ expires.*//'; ip rule; " +
 		"ip neigh show nud permanent; grep -rs . /proc/sys/net | grep -vE 'nf_conntrack_count|/(dentry|stable_secret|route/flush)|random' | sort")
 }
 
