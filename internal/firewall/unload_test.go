@@ -187,14 +187,16 @@ func TestChainsThatOthersUseStay(t *testing.T) {
 			save := func() string {
 				return n.run("sh", "-c", program+"-save | grep -v '^[#:]'; "+program+"-save | grep -o '^:[^ ]*'")
 			}
-			// Qubes' scripts of the iptables times, and an admin with the same idea as we.
-			for _, rule := range []string{"-t nat -N PR-QBS", "-t nat -A PREROUTING -j PR-QBS", "-t nat -A PR-QBS -d 10.139.1.1 -p udp --dport 53 -j DNAT --to 192.0.2.9",
+			n.run(program, "-w", "-t", "nat", "-N", chainNAT)
+			n.unloads(ctx, reopened(t, ctx, program), false)
+			// Qubes' scripts of the iptables times, whose chain is still there, and an admin with the same idea as we.
+			for _, rule := range []string{"-t nat -A PREROUTING -j PR-QBS", "-t nat -A PR-QBS -d 10.139.1.1 -p udp --dport 53 -j DNAT --to 192.0.2.9",
 				"-N custom-input", "-A custom-input -p tcp --dport 22 -j ACCEPT", "-t raw -A PREROUTING -p udp --dport 5000 -j ACCEPT"} {
 				n.run(program, append([]string{"-w"}, strings.Fields(rule)...)...)
 			}
-			before := save()
 			b, err := newIPTables(ctx, program, Options{Log: testLog(t)})
 			must(t, err)
+			before := save()
 			if changes := n.unloads(ctx, b, false); len(changes) != 0 {
 				t.Errorf("it deleted what is not ours: %q", changes)
 			}

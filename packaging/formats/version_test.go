@@ -15,8 +15,8 @@ import (
 
 // inOrder are versions, each older than the next.
 var inOrder = []string{
-	"0.9.0-git20261123221500.gffffff0", "0.9.0-git20261123221501.g0000001", "0.9.0-git20270101000000.g1234567", "0.9.0", "0.9.0+1.gfedcba9",
-	"0.9.0+12.g0123456", "0.9.1-rc1", "0.9.1-rc2", "0.9.1", "0.10.0",
+	"0.9.0-git20261123221500.gffffff0", "0.9.0-git20261123221501.g0000001", "0.9.0", "0.9.0+9.gfedcba9", "0.9.0+12.g0123456", "0.9.1-rc1",
+	"0.9.1",
 }
 
 // older says whether a package manager takes one version for older than another.

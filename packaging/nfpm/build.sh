@@ -20,16 +20,18 @@ finish() {
 	find "$1" -exec touch --no-dereference --date "@$SOURCE_DATE_EPOCH" {} +
 }
 
-# write_texts makes what the distributions want to have beside the programs: whose work it is, and what changed.
+# write_texts makes what the distributions want beside the programs: whose work they are, what changed, and why lintian is
+# overridden.
 write_texts() {
 	texts=texts/$1
 	mkdir -p "$texts"
 	find "$roots/$1/usr" -name doc -prune -o -type f -perm -100 -exec "$here/licenses.sh" {} + >"$texts/libraries"
 	cat "$here/copyright" "$texts/libraries" >"$texts/copyright"
 	cat "$here/../../LICENSE" "$texts/libraries" >"$texts/LICENSE"
-	sed "s/^netvmd /$1 /; s/@VERSION@/$(version_of deb)/; s/@MAINTAINER@/$maintainer/; s/@DATE@/$(LC_ALL=C date -uRd "@$SOURCE_DATE_EPOCH")/" \
-		"$here/changelog" | gzip -9n >"$texts/changelog.gz"
-	cp "$here/lintian/$1" "$texts/lintian"
+	date=$(date --utc --rfc-email --date "@$SOURCE_DATE_EPOCH")
+	sed "s|^netvmd |$1 |; s|@VERSION@|$(version_of deb)|; s|@MAINTAINER@|$maintainer|; s|@DATE@|$date|" "$here/changelog" |
+		gzip -9n >"$texts/changelog.gz"
+	cat "$here/lintian/$1" >"$texts/lintian"
 }
 
 # A format's scripts are the steps that all have in common, and when to take them.
@@ -57,6 +59,9 @@ description_of() {
 	esac
 }
 
+# The oldest C library that the tray runs with, as its symbols say: the newest version that one of them is of.
+glibc=$(objdump -T "$roots/netvmd-tray/usr/bin/netvm-tray" | grep -o 'GLIBC_[0-9.]*' | sort -uV | tail -n 1)
+
 umask 022
 for format in deb rpm archlinux; do
 	write_scripts "$format"
@@ -68,7 +73,7 @@ for package in netvmd netvmd-tray; do
 	write_texts "$package"
 	for format in deb rpm archlinux; do
 		said=$(ARCH="$(go env GOARCH)" PACKAGE_VERSION="$(version_of "$format")" DESCRIPTION=$(description_of "$format" "$package") \
-			MAINTAINER=$maintainer \
+			MAINTAINER=$maintainer GLIBC=${glibc#GLIBC_} \
 			go run "$nfpm" package --config "$here/$package.yaml" --packager "$format" --target "$dist") ||
 			{ echo "$said" >&2; exit 1; }
 		echo "$said" | sed -n 's/^created package: //p'

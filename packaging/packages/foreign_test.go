@@ -127,9 +127,7 @@ func (f foreign) inAFolder(n *netvm) {
 		if said := run(f.remove, bothNames); said != "" {
 			n.t.Errorf("it said %q", said)
 		}
-		if left := differences(before, list()); len(left) > 0 {
-			n.t.Errorf("files differ from before:\n%s", strings.Join(left, "\n"))
-		}
+		n.same("what is on the disk", before, list())
 	})
 }
 
@@ -139,9 +137,7 @@ func (f foreign) comes(n *netvm) {
 		if said := f.talk(n.sh(f.install + f.packages("0.9.1"))); strings.Count(said, "\n") > 0 || !strings.Contains(said, hint) {
 			n.t.Errorf("it said %q", said)
 		}
-		if after := n.kernel(); after != before {
-			n.t.Errorf("the kernel had\n%s\nand has\n%s", before, after)
-		}
+		n.same("the kernel", before, n.kernel())
 		n.says("systemctl is-enabled netvmd.service netvmd-firewall.service", "disabled\ndisabled")
 		n.says("systemctl is-active netvmd.service netvmd-firewall.service", "inactive\ninactive")
 		f.isWhole(n)
@@ -182,10 +178,8 @@ func (f foreign) isUpgraded(n *netvm) {
 		if n.pid() == before {
 			n.t.Error("the old one still runs")
 		}
-		if after := n.rules(); after != rules {
-			n.t.Errorf("the rules were loaded anew: they were\n%s\nand are\n%s", rules, after)
-		}
-		n.has("netvmctl version", n.sh("netvmctl version"), "netvmctl 0.9.2", "netvmd 0.9.2")
+		n.same("the firewall", rules, n.rules())
+		n.runs("0.9.2")
 		n.says("systemctl is-enabled netvmd.service netvmd-firewall.service", "enabled\nenabled")
 	})
 	n.step("a changed configuration is kept, and a new default is put beside it", func(n *netvm) {
@@ -221,9 +215,7 @@ func (f foreign) goes(n *netvm, before string) {
 		n.sh("systemctl enable --now netvmd.service")
 		n.served(n.Home.Resolvers[0], n.Home.Resolvers[1])
 		l.unharmed(n.Home.Resolvers[0], n.Home.Resolvers[1])
-		if after := n.kernel(); after != kernel {
-			n.t.Errorf("the kernel had\n%s\nand has\n%s", kernel, after)
-		}
+		n.same("the kernel", kernel, n.kernel())
 	})
 	n.step("removed when the AppVM has gone, they leave nothing but the admin's configuration", func(n *netvm) {
 		n.must(n.Work.Detach(n.ctx))
@@ -232,8 +224,6 @@ func (f foreign) goes(n *netvm, before string) {
 		n.says("find /run -name '*netvm*'", "")
 		n.says("systemctl list-unit-files --no-legend 'netvm*' '*NetVM1*'", "")
 		n.sh("rm " + configured + f.saved + " && rmdir /etc/netvmd")
-		if left := differences(before, n.files()); len(left) > 0 {
-			n.t.Errorf("files differ from before:\n%s", strings.Join(left, "\n"))
-		}
+		n.same("what is on the disk", before, n.files())
 	})
 }

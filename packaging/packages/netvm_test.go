@@ -150,11 +150,11 @@ func (n *netvm) apt(args string) string {
 	return n.sh("DEBIAN_FRONTEND=noninteractive apt-get -qqy -o Dpkg::Use-Pty=0 " + args)
 }
 
-// kernel is all that a netvm has in the kernel, but for what changes by itself. An uplink gets its link-local address when
-// nobody on the link has objected for a while.
+// kernel is all that a netvm has in the kernel, but for what changes by itself, as a link's own address does when it has
+// been found to be nobody else's (RFC 4862).
 func (n *netvm) kernel() string {
 	n.t.Helper()
-	return n.sh("nft -s list ruleset; ip -d link; ip -4 route show table all; ip -6 route show table all | sed '/^local fe80::/d; s/ expires.*//'; ip rule; " +
+	return n.sh("nft -s list ruleset; ip -d link; ip -4 route show table all; ip -6 route show table all | sed 's/ expires.*//; /^local fe80:/d'; ip rule; " +
 		"ip neigh show nud permanent; grep -rs . /proc/sys/net | grep -vE 'nf_conntrack_count|/(dentry|stable_secret|route/flush)|random' | sort")
 }
 
