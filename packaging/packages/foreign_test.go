@@ -33,7 +33,7 @@ var (
 		install: "rpm --force-debian --nodeps --install", upgrade: "rpm --force-debian --nodeps --upgrade", remove: "rpm --force-debian --erase",
 		verify: "rpm --nodeps --verify", ending: ".rpm", saved: ".rpmsave", fresh: ".rpmnew",
 		folders: []string{"etc/xdg/autostart", "usr/share/applications", "usr/share/fish/vendor_completions.d", "usr/share/icons",
-			"usr/share/licenses", "usr/share/zsh/site-functions"},
+			"usr/share/licenses", "usr/share/zsh/site-functions", "var/lib/rpm"},
 	}
 	pacman = foreign{
 		name:    "pacman",
