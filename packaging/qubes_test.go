@@ -35,6 +35,7 @@ func says(what string) string { return "echo " + what + " >>/var/shared/said\n" 
 func qubes(flags ...string) func(*machine) {
 	return func(m *machine) {
 		m.write(qubesMarker, "")
+		m.write(nmConf, idle)
 		m.script(qubesDNAT, says("dnat"))
 		// What the hook does when an uplink is up is all that the tests ask for.
 		const up = `[ "$1 $2" = "uplink up" ] || exit 0` + "\n"
@@ -102,8 +103,8 @@ func TestBesideQubes(t *testing.T) {
 		name  string
 		flags []string
 	}{
-		{"with the domain's services on", []string{"netvmd", "netvmd-vifs"}},
-		{"without them", nil},
+		{"with the domain's service on", []string{"netvmd"}},
+		{"without it", nil},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			m := boot(t, qubes(tc.flags...))
@@ -176,6 +177,7 @@ func (d *domain) networkService() {
 
 func (d *domain) dispatcher() {
 	d.shell("mkfifo /var/shared/up && ip link add uplink type veth peer name far-uplink && ip link set far-uplink up")
+	d.knowsDevices()
 	d.shell("nmcli connection add type ethernet ifname uplink con-name uplink autoconnect no ipv4.method manual ipv4.addresses 192.0.2.9/24 " +
 		"ipv6.method disabled && nmcli connection up uplink")
 	d.shell("cat /var/shared/up") // the last script's word

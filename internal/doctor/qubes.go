@@ -47,8 +47,6 @@ const qubesScript = "vif-route-qubes"
 type qubesHotplug struct {
 	xen, there, ours bool
 	service          service
-	on               bool   // the service netvmd-vifs
-	turnOn           string // how dom0 switches that on
 }
 
 func readQubesHotplug(ctx context.Context, m *machine) (q qubesHotplug, err error) {
@@ -58,13 +56,7 @@ func readQubesHotplug(ctx context.Context, m *machine) (q qubesHotplug, err erro
 	if q.service, err = readService(ctx, m); err != nil {
 		return q, err
 	}
-	if q.there, q.ours, err = m.isOurs(scriptsDir + qubesScript); err != nil || !q.there || !q.service.qubes {
-		return q, err
-	}
-	q.on, err = m.domain().Runs(qubes.Vifs)
-	if err == nil && !q.on {
-		q.turnOn = m.domain().TurnOn(ctx, qubes.Vifs)
-	}
+	q.there, q.ours, err = m.isOurs(scriptsDir + qubesScript)
 	return q, err
 }
 
@@ -95,11 +87,9 @@ func (q qubesHotplug) judge() finding {
 		return fine("there is none")
 	case q.service.qubes && !q.service.on:
 		return fine("it is Qubes' own, as netvmd is off here")
-	case q.service.qubes && !q.on:
-		return fail(theirs+" is Qubes' own, and tells netvmd nothing: its rules drop what such a card sends", q.turnOn)
 	case q.service.qubes:
-		return fail(theirs+" is Qubes' own, although the service "+qubes.Vifs+" is on: netvmd's rules drop what such a card sends",
-			"Run: systemctl restart netvmd-vifs")
+		return fail(theirs+" is Qubes' own, and tells netvmd nothing: its rules drop what such a card sends",
+			"Run: systemctl restart netvmd-vifs, and detach and attach the AppVMs' cards again")
 	}
 	return warn(theirs+" is another program's: cards whose toolstack names it are not netvmd's",
 		"Name script="+ownScript+" in the guests' configurations")

@@ -6,8 +6,6 @@ import (
 	"strings"
 
 	godbus "github.com/godbus/dbus/v5"
-
-	"netvmd/internal/qubes"
 )
 
 const systemd = "org.freedesktop.systemd1"
@@ -54,7 +52,7 @@ func (m *machine) unit(ctx context.Context, name string) (unit, error) {
 // units are those that a netvm starts with.
 type units struct {
 	service service
-	vifs    bool // the service netvmd-vifs is on
+	vifs    bool // there is a hotplug script of Qubes, for which ours is to stand
 	all     []unit
 }
 
@@ -65,7 +63,7 @@ func readUnits(ctx context.Context, m *machine) (u units, err error) {
 	names := []string{"netvmd.service", "netvmd-firewall.service"}
 	if u.service.qubes {
 		names = append(names, vifsUnit)
-		if u.vifs, err = m.domain().Runs(qubes.Vifs); err != nil {
+		if u.vifs, err = m.exists(scriptsDir + qubesScript); err != nil {
 			return u, err
 		}
 	}

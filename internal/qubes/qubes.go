@@ -15,11 +15,8 @@ import (
 	"netvmd/internal/store/qubesdb"
 )
 
-// The services of netvmd, as qvm-service(1) takes them.
-const (
-	Netvmd = "netvmd"      // netvmd runs
-	Vifs   = "netvmd-vifs" // vif-route-netvm stands for vif-route-qubes
-)
+// Netvmd is the service with which a domain runs netvmd, as qvm-service(1) takes it.
+const Netvmd = "netvmd"
 
 const (
 	// marker is in every template and domain of Qubes (qubes-core-agent).

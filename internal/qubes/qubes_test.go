@@ -32,7 +32,7 @@ func TestADomainOfQubesIsOffUntilItsServiceIsOn(t *testing.T) {
 	want("a plain machine", false)
 	write(t, d.Root, marker, "")
 	want("a domain of Qubes", true)
-	write(t, d.Root, Flag(Vifs), "")
+	write(t, d.Root, Flag("network-manager"), "")
 	want("another service is on", true)
 	write(t, d.Root, Flag(Netvmd), "")
 	want("the service is on", false)

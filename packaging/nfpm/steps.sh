@@ -35,6 +35,16 @@ start() {
 	fi
 }
 
+# There are vifs of which netvmd has no record.
+has_strangers() {
+	for vif in /sys/class/net/vif*; do
+		if [ -e "$vif" ] && [ ! -e "/run/netvmd/vifs/${vif##*/}.json" ]; then
+			return 0
+		fi
+	done
+	return 1
+}
+
 # On Qubes the units are enabled, and start where the domain's service is on. Elsewhere starting is the admin's decision, as
 # the firewall closes the machine itself too.
 installed() {
@@ -47,9 +57,14 @@ installed() {
 	system_runs || return 0
 	announce_files
 	for unit in $units; do
-		if systemctl --quiet is-enabled "$unit"; then
-			start "$unit"
+		if ! systemctl --quiet is-enabled "$unit"; then
+			continue
 		fi
+		if has_strangers; then
+			echo 'netvmd starts with the next boot: its rules would cut off AppVMs whose network cards it has not brought up.'
+			return 0
+		fi
+		start "$unit"
 	done
 }
 

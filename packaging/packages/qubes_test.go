@@ -19,6 +19,8 @@ const (
 	standInAt = "/opt/standin"
 	// calls is where its scripts write down that they were called.
 	calls = "/run/qubes-calls"
+	// qubesVif is what Xen runs for each vif, as Qubes' toolstack names it.
+	qubesVif = "/etc/xen/scripts/vif-route-qubes"
 	// hook is what NetworkManager's dispatcher calls of Qubes, and script what that and others call.
 	hook, script = "qubes-nmhook", "qubes-setup-dnat-to-ns"
 )
@@ -132,20 +134,20 @@ func TestOnQubes(t *testing.T) {
 		m.has("the calls", m.hears("home0 up"), hook+" up", script, "network-proxy-setup.sh")
 		m.says("nft list tables", "table ip qubes\ntable ip6 qubes")
 		m.has("Qubes' rules", m.sh("nft list chain ip qubes dnat-dns"), "dnat to "+m.Home.Resolvers[0].String())
-		m.has("what dom0 is told", m.sh("sh /etc/qubes/post-install.d/30-netvmd.sh"), "supported-service.netvmd=1", "supported-service.netvmd-vifs=1")
+		m.has("what dom0 is told", m.sh("sh /etc/qubes/post-install.d/30-netvmd.sh"), "supported-service.netvmd=1")
 	})
 	m.step("in a domain with the service all starts by itself, and serves an AppVM", func(m *template) {
 		m.shutDown()
 		m.start("netvmd")
-		m.says("systemctl is-active netvmd.service netvmd-firewall.service netvmd-vifs.service", "active\nactive\ninactive")
+		m.says("systemctl is-active netvmd.service netvmd-firewall.service netvmd-vifs.service", "active\nactive\nactive")
 		m.says("systemctl --failed --no-legend --plain", "")
+		m.Work.Card.Script = qubesVif
 		m.must(m.Work.Attach(m.ctx))
 		m.served(m.Home.Resolvers[0], m.Home.Resolvers[1])
 	})
 	m.step("it has taken over from Qubes' hook and script, and from no other", func(m *template) { m.hasTakenOver() })
 	m.whileAtWork()
 	m.isGivenBack()
-	m.bringsCardsUp()
 }
 
 // hasTakenOver wants that an uplink that comes up leads to no call of Qubes' hook and script.
@@ -170,12 +172,16 @@ func (m *template) whileAtWork() {
 		l.unharmed(m.Home.Resolvers[0], m.Home.Resolvers[1])
 		m.runs("0.9.2")
 	})
-	m.step("Qubes' own package can be upgraded meanwhile", func(m *template) {
+	// A file that something is mounted on cannot be replaced, rename(2).
+	m.step("Qubes' own package can be upgraded when its hotplug script is uncovered meanwhile", func(m *template) {
 		l := m.load()
-		m.sh("dpkg --install " + standInAt + "/2.deb")
+		m.sh("systemctl stop netvmd-vifs.service && dpkg --install " + standInAt + "/2.deb && systemctl start netvmd-vifs.service")
 		m.served(m.Home.Resolvers[0], m.Home.Resolvers[1])
 		l.unharmed(m.Home.Resolvers[0], m.Home.Resolvers[1])
 		m.has("the new script", m.sh("cat /usr/lib/qubes/"+script), "# Version 2")
+		m.says("cmp "+qubesVif+" /usr/lib/netvmd/vif-route-netvm", "")
+		m.must(m.Work.Detach(m.ctx))
+		m.must(m.Work.Attach(m.ctx))
 	})
 	m.step("after which Qubes' hook is still taken over from, when the dispatcher has started anew", func(m *template) {
 		m.sh("systemctl stop NetworkManager-dispatcher.service") // as it does by itself, 10 s after its last event
@@ -193,42 +199,12 @@ func (m *template) isGivenBack() {
 		l.unharmed(m.Home.Resolvers[0], m.Home.Resolvers[1])
 		m.called(script)
 		m.says("nft list tables", "table ip qubes\ntable ip6 qubes")
+		m.has("vif-route-qubes", m.sh("cat "+qubesVif), "# Version")
 	})
 	m.step("and Qubes' hook is called again", func(m *template) {
 		m.forget()
 		m.must(m.Office.Plug())
 		m.must(m.Home.Unplug())
 		m.has("the calls", m.hears("office0 up"), hook+" up", script)
-	})
-}
-
-// qubesVif is what Xen runs for a vif when its configuration was written by Qubes.
-const qubesVif = "/etc/xen/scripts/vif-route-qubes"
-
-// bringsCardsUp tells of a domain in which vif-route-netvm does the work of vif-route-qubes.
-func (m *template) bringsCardsUp() {
-	m.step("with the service netvmd-vifs, Xen's vif-route-qubes is ours", func(m *template) {
-		m.shutDown()
-		m.start("netvmd", "netvmd-vifs")
-		m.apt("install " + newer)
-		m.says("systemctl is-active netvmd-vifs.service", "active")
-		m.Work.Card.Script = qubesVif
-		m.must(m.Work.Attach(m.ctx))
-		m.served(m.Home.Resolvers[0], m.Home.Resolvers[1])
-	})
-	// A file that something is mounted on cannot be replaced, rename(2).
-	m.step("and Qubes' own package can be upgraded when that is stopped meanwhile", func(m *template) {
-		l := m.load()
-		m.sh("systemctl stop netvmd-vifs.service && dpkg --install " + standInAt + "/1.deb && systemctl start netvmd-vifs.service")
-		l.unharmed(m.Home.Resolvers[0], m.Home.Resolvers[1])
-		m.says("cmp "+qubesVif+" /usr/lib/netvmd/vif-route-netvm", "")
-		m.must(m.Work.Detach(m.ctx))
-		m.must(m.Work.Attach(m.ctx))
-	})
-	m.step("removed, it gives the script back", func(m *template) {
-		l := m.load()
-		m.apt("purge netvmd")
-		l.unharmed(m.Home.Resolvers[0], m.Home.Resolvers[1])
-		m.has("vif-route-qubes", m.sh("cat "+qubesVif), "# Version")
 	})
 }
