@@ -31,6 +31,7 @@ var (
 	booted  = []string{"run/systemd/system/"}
 	qubes   = []string{"usr/share/qubes/marker-vm"}
 	enabled = []string{"enabled/netvmd-firewall.service", "enabled/netvmd.service", "enabled/netvmd-vifs.service"}
+	udev    = []string{"active/systemd-udevd.service"}
 	nm      = []string{"active/NetworkManager.service"}
 	state   = []string{"run/netvmd/vifs/vif4.0.json", "var/lib/netvmd/override.json", "etc/netvmd/"}
 	vif     = []string{"sys/class/net/vif4.0/"}

@@ -21,19 +21,23 @@ const (
 	reread      = "systemctl daemon-reload"
 	unload      = "netvmctl firewall unload"
 	asksTable   = "nft list table ip qubes"
+	udevd       = "systemctl --quiet is-active systemd-udevd.service"
+	nmRuns      = "systemctl --quiet is-active NetworkManager.service"
+	dispatcher  = "systemctl try-restart NetworkManager-dispatcher.service"
 )
 
 // What they say.
 const (
-	howToStart = "netvmd does not run yet: its firewall closes this machine too, ssh included. systemctl enable --now netvmd starts it.\n"
-	rulesStay  = "vif4.0 would be cut off\nnetvmd: its rules stay in the kernel until the next boot, so that running AppVMs keep their network\n"
+	howToStart  = "netvmd does not run yet: its firewall closes this machine too, ssh included. systemctl enable --now netvmd starts it.\n"
+	startsLater = "netvmd starts with the next boot: its rules would cut off AppVMs whose network cards it has not brought up.\n"
+	rulesStay   = "vif4.0 would be cut off\nnetvmd: its rules stay in the kernel until the next boot, so that running AppVMs keep their network\n"
 )
 
 var (
-	noticed  = []string{inChroot, reread, "udevadm control --reload", "systemctl --quiet is-active NetworkManager.service"}
+	noticed  = []string{inChroot, makeFolders, reread, udevd, nmRuns}
 	started  = starts("deb-systemd-invoke start ")
 	asked    = starts("")
-	replaced = join(makeFolders, noticed, "systemctl try-reload-or-restart netvmd-firewall.service",
+	replaced = join(noticed, "systemctl try-reload-or-restart netvmd-firewall.service",
 		"systemctl try-restart netvmd.service netvmd-vifs.service")
 	removal = join(disable, inChroot, stop, unload)
 )
@@ -81,22 +85,32 @@ func TestScripts(t *testing.T) {
 			name: "a new one in a Qubes VM is enabled, and started", has: have(booted, qubes, enabled),
 			runs: []string{"deb/postinst configure ''", "rpm/post 1", "archlinux/post_install 1.0-1"},
 			// The conditions of the units decide whether they run.
-			calls: join(makeFolders, enable, noticed, started),
+			calls: join(enable, noticed, started),
 		},
 		{
 			name: "a new one in a Qubes template's chroot is enabled, and no more", has: qubes,
 			runs:  []string{"deb/postinst configure ''", "rpm/post 1", "archlinux/post_install 1.0-1"},
-			calls: join(makeFolders, enable),
+			calls: join(enable),
+		},
+		{
+			name: "a new one waits for the next boot where it would cut AppVMs off", has: have(booted, qubes, enabled, vif),
+			runs:  []string{"deb/postinst configure ''", "rpm/post 1", "archlinux/post_install 1.0-1"},
+			calls: join(enable, noticed, asked[0]), says: startsLater,
+		},
+		{
+			name: "one that is there again starts where it knows all vifs", has: have(booted, qubes, enabled, vif, state),
+			runs:  []string{"deb/postinst configure ''", "rpm/post 1", "archlinux/post_install 1.0-1"},
+			calls: join(enable, noticed, started), stays: state,
 		},
 		{
 			name: "a new one elsewhere starts nothing, and says how to", has: booted,
 			runs:  []string{"deb/postinst configure ''", "rpm/post 1", "archlinux/post_install 1.0-1"},
-			calls: join(makeFolders, noticed, asked), says: howToStart,
+			calls: join(noticed, asked), says: howToStart,
 		},
 		{
-			name: "NetworkManager reads its configuration again where it runs", has: have(booted, qubes, nm),
+			name: "udev and NetworkManager read their files again where they run", has: have(booted, qubes, udev, nm),
 			runs:  []string{"deb/postinst configure ''", "rpm/post 1", "archlinux/post_install 1.0-1"},
-			calls: join(makeFolders, enable, noticed, "nmcli general reload conf", asked),
+			calls: join(enable, inChroot, makeFolders, reread, udevd, "udevadm control --reload", nmRuns, "nmcli general reload conf", asked),
 		},
 		{
 			name: "an upgrade reloads and restarts what runs, and enables nothing anew", has: have(booted, qubes, enabled, state),
@@ -121,11 +135,11 @@ func TestScripts(t *testing.T) {
 		},
 		{
 			name: "a removal that does not come to pass gives everything back", has: have(booted, qubes, enabled),
-			runs: []string{"deb/postinst abort-remove"}, calls: join(makeFolders, enable, noticed, started),
+			runs: []string{"deb/postinst abort-remove"}, calls: join(enable, noticed, started),
 		},
 		{
 			name: "one that finds the configuration of a removed one is new", has: qubes, before: "deb/preinst install 0.9",
-			runs: []string{"deb/postinst configure 0.9"}, calls: join(makeFolders, enable), gone: []string{"run/netvmd-is-new"},
+			runs: []string{"deb/postinst configure 0.9"}, calls: join(enable), gone: []string{"run/netvmd-is-new"},
 		},
 		{
 			name: "one that could not be unpacked leaves nothing behind", before: "deb/preinst install",
@@ -145,11 +159,11 @@ func TestScripts(t *testing.T) {
 		},
 		{
 			name: "a removal keeps the records while there are vifs", has: have(booted, state, vif),
-			runs: []string{"deb/postrm remove", "deb/postrm disappear other 1.0"}, calls: join(inChroot, reread), stays: state,
+			runs: []string{"deb/postrm remove", "deb/postrm disappear other 1.0"}, calls: join(inChroot, reread, dispatcher), stays: state,
 		},
 		{
 			name: "a removal takes the records away when there are none", has: have(booted, state),
-			runs: []string{"deb/postrm remove"}, calls: join(inChroot, reread), gone: []string{"run/netvmd"}, stays: state[1:],
+			runs: []string{"deb/postrm remove"}, calls: join(inChroot, reread, dispatcher), gone: []string{"run/netvmd"}, stays: state[1:],
 		},
 		{
 			name: "what was written goes with the package, or is purged", has: state,
