@@ -13,7 +13,9 @@ for program in NetworkManager nmcli dnsmasq dbus-daemon nft iptables-nft iptable
 done
 # What the tests of packages use; those are Debian's.
 if command -v apt-get >/dev/null 2>&1; then
-	need mmdebstrap || missing="$missing mmdebstrap"
+	for program in mmdebstrap lintian rpm rpmlint cpio pacman vercmp bsdtar; do
+		need "$program" || missing="$missing $program"
+	done
 fi
 # What netvm-tray is linked with.
 for library in gtk+-3.0 ayatana-appindicator3-0.1; do
@@ -59,7 +61,7 @@ if command -v apt-get >/dev/null 2>&1; then
 		conntrack strace systemd systemd-container udev util-linux polkitd libglib2.0-bin python3-dbus man-db groff-base \
 		shellcheck gcc libc6-dev git make pkg-config desktop-file-utils libgtk-3-dev libayatana-appindicator3-dev librsvg2-bin \
 		xvfb trayer tint2 xdotool xclip imagemagick tesseract-ocr tesseract-ocr-eng fontconfig fonts-dejavu-core \
-		mmdebstrap
+		mmdebstrap lintian rpm rpmlint cpio pacman-package-manager makepkg libarchive-tools
 	if [ "$fresh_nm" = yes ] && command -v systemctl >/dev/null 2>&1; then
 		# This machine's network is not ours to manage at the next boot.
 		systemctl disable -q NetworkManager.service NetworkManager-wait-online.service NetworkManager-dispatcher.service
