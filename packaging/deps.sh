@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what the build, the lab and the tests need, with apt or dnf; `deps.sh demo` leaves out what only the tests of
-# packages need, which is as much again. A machine that has everything is left alone, and no
-# service is started or enabled: the lab runs daemons of its own.
+# packages need, which is as much again. A machine that has everything is left alone, and no service is started or enabled:
+# the lab runs daemons of its own.
 set -eu
 
 need() { command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ]; }
