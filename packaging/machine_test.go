@@ -169,6 +169,13 @@ func (m *machine) shell(command string) string {
 	return out
 }
 
+// awaitLog waits until netvmd has logged something that matches.
+func (m *machine) awaitLog(pattern string) {
+	m.t.Helper()
+	// In a pipe journalctl would only end with the next line.
+	m.shell("grep --quiet --max-count=1 '" + pattern + "' <(journalctl --unit=" + unit + " --output=cat --lines=all --follow)")
+}
+
 // followsDevices has systemd in the container follow network devices, by its own udev. It does so when /sys can be written,
 // as the events of network devices are the container's own; those of other devices are the host's.
 func (m *machine) followsDevices() {

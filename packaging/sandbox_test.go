@@ -121,7 +121,7 @@ func TestIptablesUnderSystemd(t *testing.T) {
 				t.Errorf("AppVM DNS does not go to the resolver:\n%s", rules)
 			}
 			m.shell("iptables -t nat -F PR-QBS")
-			m.shell("journalctl --unit=netvmd.service --follow --lines=all | grep --line-buffered -m 1 -i restored")
+			m.awaitLog("restored")
 			m.shell("netvmctl firewall check")
 		})
 	}
