@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -131,8 +132,9 @@ func (d *domain) hasAnOrder() {
 		{"qubes-sysinit.service", firewall}, {"qubes-iptables.service", firewall}, {firewall, "network-pre.target"},
 		{firewall, unit}, {firewall, "xendriverdomain.service"}, {takeover, "xendriverdomain.service"}, {"qubes-network.service", unit},
 	} {
-		if first, then := d.entered(pair[0]), d.entered(pair[1]); first == 0 || then < first {
-			d.t.Errorf("%s was there at %d µs, %s at %d µs", pair[0], first, pair[1], then)
+		first, then := d.entered(pair[0]), d.entered(pair[1])
+		if after := d.property(pair[1], "After").([]string); !slices.Contains(after, pair[0]) || first == 0 || then < first {
+			d.t.Errorf("%s was there at %d µs, %s at %d µs, which is ordered after %q", pair[0], first, pair[1], then, after)
 		}
 	}
 }

@@ -50,7 +50,7 @@ var attempts = []struct {
 	{"the same device under its own name cannot, as there is none", "exec 3<>" + tunDevice, false},
 	{"the settings of the network can be written", "echo 1 >/proc/sys/net/ipv4/ip_forward", true},
 	{"so can those of a device that came later", "echo 0 >/proc/sys/net/ipv4/conf/late/accept_redirects", true},
-	{"others cannot", "echo 1 >/proc/sys/kernel/sysrq", false},
+	{"nothing of /sys can be written", "mkdir /sys/attempt", false},
 	{"the records can be written", "touch /run/netvmd/attempt", true},
 	{"so can the lock of iptables", "touch /run/xtables.lock", true},
 	{"no unit can be written", "touch /run/systemd/system/attempt.service", false},
@@ -75,7 +75,8 @@ func (m *machine) attempt(name string) (failed string) {
 
 func TestSandboxUnderSystemd(t *testing.T) {
 	m := boot(t, withXenbus)
-	m.shell("systemctl start systemd-udevd.service; ip link add late type veth peer name far-late")
+	m.followsDevices() // for /run/udev, and a /sys that is not shut by the container itself
+	m.shell("chmod 755 /sys && mkdir /sys/attempt && rmdir /sys/attempt && ip link add late type veth peer name far-late")
 	for _, name := range []string{unit, firewall} {
 		failed := m.attempt(name)
 		for i, a := range attempts {
