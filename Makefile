@@ -43,13 +43,13 @@ MD2MAN        := go run github.com/cpuguy83/go-md2man/v2@v2.0.7
 FUZZTIME ?= 10s
 IDLE     ?= 60s
 
-.PHONY: help demo test build man completions lint bench fuzz xen test-packages vuln install install-netvmd install-netvmd-tray packages deps check unit headers icons tray-pictures
+.PHONY: help demo test build man completions lint bench fuzz xen test-packages vuln install install-netvmd install-netvmd-tray packages deps deps-demo check unit headers icons tray-pictures
 .DELETE_ON_ERROR:
 
 help: ## print this
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: deps build ## install what is needed, build, and watch AppVM DNS follow the uplink
+demo: deps-demo build ## install what is needed, build, and watch AppVM DNS follow the uplink
 	$(BIN)/netvm-lab demo
 
 test: deps check ## install what is needed, then everything that CI checks
@@ -174,6 +174,9 @@ packages: build ## deb, rpm and Arch packages into dist/
 
 deps: ## install what the build, the lab and the tests need (apt or dnf, as root)
 	@packaging/deps.sh
+
+deps-demo:
+	@packaging/deps.sh demo
 
 check: build lint unit
 	$(BIN)/netvm-lab demo

@@ -51,7 +51,7 @@ func (a autostart) session(desktop string) (started []string) {
 	a.t.Helper()
 	environ := []string{
 		"HOME=" + a.dir, "XDG_CONFIG_HOME=" + filepath.Join(a.dir, "home"), "XDG_CONFIG_DIRS=" + filepath.Join(a.dir, "xdg"),
-		"PATH=" + filepath.Join(a.dir, "bin") + ":/usr/bin", "XDG_CURRENT_DESKTOP=" + desktop,
+		"PATH=" + filepath.Join(a.dir, "bin"), "XDG_CURRENT_DESKTOP=" + desktop,
 	}
 	units := a.t.TempDir()
 	generate := exec.Command(autostartGenerator, units, units, units)

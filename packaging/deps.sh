@@ -1,6 +1,7 @@
 #!/bin/sh
-# Installs what the build, the lab and the tests need, with apt or dnf. A machine that has everything is left alone, and no
-# service is started or enabled: the lab runs daemons of its own.
+# Installs what the build, the lab and the tests need, with apt or dnf; `deps.sh demo` leaves out what only the tests of
+# packages need, which is as much again. A machine that has everything is left alone, and no service is started or enabled:
+# the lab runs daemons of its own.
 set -eu
 
 need() { command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ]; }
@@ -12,8 +13,12 @@ for program in NetworkManager nmcli dnsmasq dbus-daemon nft iptables-nft iptable
 	need "$program" || missing="$missing $program"
 done
 # What the tests of packages use; those are Debian's.
-if command -v apt-get >/dev/null 2>&1; then
-	need mmdebstrap || missing="$missing mmdebstrap"
+package_tools=
+if [ "${1-}" != demo ] && command -v apt-get >/dev/null 2>&1; then
+	package_tools='mmdebstrap lintian rpm rpmlint cpio pacman-package-manager makepkg libarchive-tools'
+	for program in mmdebstrap lintian rpm rpmlint cpio pacman vercmp bsdtar; do
+		need "$program" || missing="$missing $program"
+	done
 fi
 # What netvm-tray is linked with.
 for library in gtk+-3.0 ayatana-appindicator3-0.1; do
@@ -55,11 +60,12 @@ if command -v apt-get >/dev/null 2>&1; then
 		printf '#!/bin/sh\nexit 101\n' >"$policy"
 		chmod 755 "$policy"
 	fi
+	# shellcheck disable=SC2086 # they are several
 	apt-get install -qy --no-install-recommends network-manager dnsmasq-base dbus nftables iptables iproute2 net-tools \
 		conntrack strace systemd systemd-container udev util-linux polkitd libglib2.0-bin python3-dbus man-db groff-base \
 		shellcheck gcc libc6-dev git make pkg-config desktop-file-utils libgtk-3-dev libayatana-appindicator3-dev librsvg2-bin \
 		xvfb trayer tint2 xdotool xclip imagemagick tesseract-ocr tesseract-ocr-eng fontconfig fonts-dejavu-core \
-		mmdebstrap
+		$package_tools
 	if [ "$fresh_nm" = yes ] && command -v systemctl >/dev/null 2>&1; then
 		# This machine's network is not ours to manage at the next boot.
 		systemctl disable -q NetworkManager.service NetworkManager-wait-online.service NetworkManager-dispatcher.service

@@ -8,7 +8,7 @@ import (
 )
 
 // othersFiles change while a Debian runs, whether netvmd is there or not.
-const othersFiles = `^(/etc/(machine-id|resolv.conf|\.pwd.lock|ld.so.cache)|/var/(log|cache|tmp)/.*|/var/lib/(apt|NetworkManager|systemd|dbus|pacman)/.*|` +
+const othersFiles = `^(/etc/(machine-id|resolv.conf|\.pwd.lock|ld.so.cache)|/var/(log|cache|tmp)/.*|/var/lib/(apt|NetworkManager|systemd|dbus|pacman|rpm)/.*|` +
 	`/var/lib/dpkg/(status|available|lock|triggers|diversions|statoverride|info/format)(/.*|-old|-frontend)?|/tmp/.*|/root/\..*)$`
 
 // listFiles prints what is on a disk: a line each, with kind, mode, owner and what a link leads to.

@@ -3,6 +3,7 @@
 package packages
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -32,7 +33,7 @@ var (
 		install: "rpm --force-debian --nodeps --install", upgrade: "rpm --force-debian --nodeps --upgrade", remove: "rpm --force-debian --erase",
 		verify: "rpm --nodeps --verify", ending: ".rpm", saved: ".rpmsave", fresh: ".rpmnew",
 		folders: []string{"etc/xdg/autostart", "usr/share/applications", "usr/share/fish/vendor_completions.d", "usr/share/icons",
-			"usr/share/licenses", "usr/share/zsh/site-functions"},
+			"usr/share/licenses", "usr/share/zsh/site-functions", "var/lib/rpm"},
 	}
 	pacman = foreign{
 		name:    "pacman",
@@ -101,34 +102,56 @@ func (f foreign) settle(n *netvm) {
 
 // inAFolder installs the packages in a system that does not run, and removes them again.
 func (f foreign) inAFolder(n *netvm) {
-	run := func(command, args string) string {
-		n.t.Helper()
-		program, rest, _ := strings.Cut(command, " ")
-		line := program + " --root " + n.system.Dir + " " + rest + args
-		out, err := exec.CommandContext(n.ctx, "sh", "-c", line).CombinedOutput()
-		if err != nil {
-			n.t.Fatalf("%s: %v: %s", line, err, out)
-		}
-		return f.talk(strings.TrimSpace(string(out)))
-	}
-	list := func() string {
-		n.t.Helper()
-		out, err := exec.CommandContext(n.ctx, "chroot", n.system.Dir, "sh", "-c", listFiles).CombinedOutput()
-		if err != nil {
-			n.t.Fatalf("%v: %s", err, out)
-		}
-		return string(out)
-	}
-	n.step("in a folder where no system runs, they are installed and removed without a word but the hint", func(n *netvm) {
-		before := list()
-		if said := run(f.install, " "+packagesFolder+"/0.9.1/netvmd*"+f.ending); strings.Count(said, "\n") > 0 || !strings.Contains(said, hint) {
+	n.step("where no system runs, they come and go without a word but the hint", func(n *netvm) {
+		before := n.onDisk()
+		if said := f.inFolder(n, f.install, packagesFolder+"/0.9.1/netvmd*"+f.ending); strings.Contains(said, "\n") || !strings.Contains(said, hint) {
 			n.t.Errorf("it said %q", said)
 		}
-		if said := run(f.remove, bothNames); said != "" {
+		if said := f.inFolder(n, f.remove, bothNames); said != "" {
 			n.t.Errorf("it said %q", said)
 		}
-		n.same("what is on the disk", before, list())
+		n.same("what is on the disk", before, n.onDisk())
 	})
+	n.step("in a Qubes template they enable the units, and take that back when they go", func(n *netvm) {
+		marker := filepath.Join(n.system.Dir, "usr/share/qubes/marker-vm")
+		n.must(errors.Join(os.Mkdir(filepath.Dir(marker), 0o755), os.WriteFile(marker, nil, 0o644)))
+		before := n.onDisk()
+		if said := f.inFolder(n, f.install, packagesFolder+"/0.9.1/netvmd*"+f.ending); said != "" {
+			n.t.Errorf("it said %q", said)
+		}
+		for _, unit := range []string{"netvmd.service", "netvmd-firewall.service", "netvmd-vifs.service"} {
+			if out, err := exec.CommandContext(n.ctx, "systemctl", "--root="+n.system.Dir, "is-enabled", unit).CombinedOutput(); err != nil {
+				n.t.Errorf("%s: %v: %s", unit, err, out)
+			}
+		}
+		if said := f.inFolder(n, f.remove, bothNames); said != "" {
+			n.t.Errorf("it said %q", said)
+		}
+		n.same("what is on the disk", before, n.onDisk())
+		n.must(os.RemoveAll(filepath.Dir(marker)))
+	})
+}
+
+// inFolder has this machine's package manager work on the folder of a netvm that does not run, and returns what it said.
+func (f foreign) inFolder(n *netvm, command, args string) string {
+	n.t.Helper()
+	program, rest, _ := strings.Cut(command, " ")
+	line := strings.Join([]string{program, "--root", n.system.Dir, rest, args}, " ")
+	out, err := exec.CommandContext(n.ctx, "sh", "-c", line).CombinedOutput()
+	if err != nil {
+		n.t.Fatalf("%s: %v: %s", line, err, out)
+	}
+	return f.talk(strings.TrimSpace(string(out)))
+}
+
+// onDisk is files for a netvm that does not run.
+func (n *netvm) onDisk() string {
+	n.t.Helper()
+	out, err := exec.CommandContext(n.ctx, "chroot", n.system.Dir, "sh", "-c", listFiles).CombinedOutput()
+	if err != nil {
+		n.t.Fatalf("%v: %s", err, out)
+	}
+	return string(out)
 }
 
 func (f foreign) comes(n *netvm) {
