@@ -169,6 +169,13 @@ func (m *machine) shell(command string) string {
 	return out
 }
 
+// awaitLog waits until netvmd has logged something that matches.
+func (m *machine) awaitLog(pattern string) {
+	m.t.Helper()
+	// In a pipe journalctl would only end with the next line.
+	m.shell("grep --quiet --max-count=1 '" + pattern + "' <(journalctl --unit=" + unit + " --output=cat --lines=all --follow)")
+}
+
 // followsDevices has systemd in the container follow network devices, by its own udev. It does so when /sys can be written,
 // as the events of network devices are the container's own; those of other devices are the host's.
 func (m *machine) followsDevices() {
@@ -193,6 +200,13 @@ func (m *machine) services() *services {
 	conn.SetPropertiesSubscriber(s.updates, s.failed) // before Subscribe, or the library races
 	m.must(conn.Subscribe())
 	return s
+}
+
+// in is the same connection, for a part of the test.
+func (s *services) in(t *testing.T) *services {
+	m := *s.machine
+	m.t = t
+	return &services{&m, s.conn, s.updates, s.failed}
 }
 
 // property is a unit's property.

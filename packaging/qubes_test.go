@@ -75,12 +75,6 @@ type domain struct {
 	on bool // the domain's service netvmd is
 }
 
-func (d domain) in(t *testing.T) *domain {
-	m := *d.machine
-	m.t = t
-	return &domain{&services{&m, d.conn, d.updates, d.failed}, d.on}
-}
-
 // said are the lines that the stand-ins left, since the last call.
 func (d *domain) said() string {
 	d.t.Helper()
@@ -121,7 +115,7 @@ func TestBesideQubes(t *testing.T) {
 
 // part is a subtest.
 func (d domain) part(check func(*domain)) func(*testing.T) {
-	return func(t *testing.T) { check(d.in(t)) }
+	return func(t *testing.T) { check(&domain{d.in(t), d.on}) }
 }
 
 func (d *domain) hasAnOrder() {
@@ -152,6 +146,9 @@ func (d *domain) runsIfWanted() {
 		if !d.is(name, want) {
 			d.t.Errorf("%s is %v", name, d.property(name, "ActiveState"))
 		}
+	}
+	if got := d.shell("stat -c '%a %U' /run/netvmd"); got != "755 root\n" {
+		d.t.Errorf("the folder of the records has the mode and owner %q", got)
 	}
 	tables := d.shell("nft list tables")
 	if strings.Contains(tables, "netvmd") != d.on {

@@ -18,13 +18,6 @@ type service struct {
 	events <-chan dbus.Event
 }
 
-// in is the same for a part of the test.
-func (s service) in(t *testing.T) *service {
-	m := *s.machine
-	m.t = t
-	return &service{&services{&m, s.conn, s.updates, s.failed}, s.events}
-}
-
 // awaitStatus waits until netvmd says what is wanted.
 func (s *service) awaitStatus(what string, holds func(netvm.Status) bool) {
 	s.t.Helper()
@@ -82,7 +75,7 @@ func TestServiceUnderSystemd(t *testing.T) {
 		{"and is refused at once where it is not", (*service).refusesActivation},
 		{"only root may be netvmd on the bus", (*service).isRoots},
 	} {
-		t.Run(tc.name, func(t *testing.T) { tc.check(s.in(t)) })
+		t.Run(tc.name, func(t *testing.T) { tc.check(&service{s.in(t), s.events}) })
 	}
 }
 
@@ -174,12 +167,9 @@ func (s *service) mendsVifs() {
 
 func (s *service) namesCulprits() {
 	s.shell("nft flush map ip netvmd dns-targets")
-	const said = `journalctl --unit=netvmd.service --follow --lines=all | grep --line-buffered -m 1 'changed_by="nft (pid '`
-	s.shell(said)
+	s.awaitLog(`changed_by="nft (pid `)
 	s.call("SetDnsOverride", "asb 1 192.0.2.201 true")
-	if got := s.shell("journalctl --unit=netvmd.service --lines=all"); !strings.Contains(got, "busctl (pid ") {
-		s.t.Error("nobody says that busctl has set an override")
-	}
+	s.awaitLog("busctl (pid ")
 	s.call("ClearDnsOverride", "")
 	s.leads("192.0.2.139")
 }
