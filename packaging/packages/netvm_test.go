@@ -74,8 +74,7 @@ func newNetVM(t *testing.T) *netvm {
 	return n
 }
 
-// boot boots it, with the cable of home plugged in and that of the office not, and waits until NetworkManager is through
-// with them.
+// boot boots it, with the cable of home plugged in and that of the office not.
 func (n *netvm) boot(o lab.Options, binds ...container.Bind) {
 	n.t.Helper()
 	o.Booted = true
@@ -85,7 +84,6 @@ func (n *netvm) boot(o lab.Options, binds ...container.Bind) {
 	n.must(n.Office.Unplug())
 	binds = append(binds, container.Bind{From: packagesFolder, To: packagesAt, ReadOnly: true})
 	n.must(n.NetVM.Boot(n.ctx, n.system, binds...))
-	n.sh("nm-online --wait-for-startup --quiet")
 }
 
 // shutDown powers it off: what was written to its files stays, and nothing else.
