@@ -17,7 +17,7 @@ func TestLintianFindsNothing(t *testing.T) {
 	for _, name := range names {
 		t.Run(name, func(t *testing.T) {
 			deb := find(t, built(t), name, "deb").file
-			for _, line := range lines(output(t, "lintian", "--allow-root", "--fail-on=none", "--no-tag-display-limit", "--display-info", deb)) {
+			for _, line := range lines(output(t, "lintian", "--allow-root", "--fail-on=none", "--tag-display-limit=0", "--display-info", deb)) {
 				switch {
 				case strings.HasPrefix(line, "E:"), strings.HasPrefix(line, "W:"):
 					t.Error(line)
@@ -32,9 +32,10 @@ func TestLintianFindsNothing(t *testing.T) {
 }
 
 // The names in our rpms' archives begin with a slash. rpm takes them as they are meant, and so does rpmlint's cpio only
-// when it is told to; to be sure, rpmlint may write nowhere but into a folder of its own.
+// when it is told to; to be sure, rpmlint may write nowhere but into a folder of its own. What a filter of ours is about is
+// not found by each version.
 const rpmlint = `mount --bind "$TMPDIR" "$TMPDIR" && mount -o remount,bind,ro / &&
-	rpmlint --config ../nfpm/rpmlint.toml --rpmlintrc ../nfpm/rpmlintrc "$@"`
+	rpmlint --config ../nfpm/rpmlint.toml --rpmlintrc ../nfpm/rpmlintrc --ignore-unused-rpmlintrc "$@"`
 
 const relativeCpio = "#!/bin/sh\nPATH=${PATH#*:}\nexec cpio --no-absolute-filenames \"$@\"\n"
 

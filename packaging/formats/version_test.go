@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 )
@@ -76,29 +75,4 @@ func (a archive) version(t *testing.T) string {
 	default:
 		return a.pkginfo(t, "pkgver")[0]
 	}
-}
-
-func TestTheVersionComesFromTheTag(t *testing.T) {
-	clone := filepath.Join(t.TempDir(), "clone")
-	git := func(args ...string) {
-		t.Helper()
-		output(t, "git", append([]string{"-c", "user.name=n", "-c", "user.email=n@localhost", "-c", "safe.directory=*"}, args...)...)
-	}
-	git("clone", "--quiet", "--no-tags", "../..", clone)
-	is := func(when, want string) {
-		t.Helper()
-		got := strings.TrimSpace(string(output(t, "make", "-s", "-C", clone, "--eval", `say:; @echo '$(VERSION)'`, "say")))
-		if !regexp.MustCompile(`^` + want + `$`).MatchString(got) {
-			t.Errorf("%s the version is %s, want %s", when, got, want)
-		}
-	}
-	is("without a tag", `0\.9\.0-git\d{14}\.g?[0-9a-f]+`)
-	git("-C", clone, "tag", "v1.2.3")
-	is("at a tag", `1\.2\.3`)
-	git("-C", clone, "commit", "--quiet", "--allow-empty", "--message=more")
-	is("after a tag", `1\.2\.3\+1\.g[0-9a-f]+`)
-	if err := os.RemoveAll(filepath.Join(clone, ".git")); err != nil {
-		t.Fatal(err)
-	}
-	is("outside of git", `0\.9\.0`)
 }
