@@ -10,7 +10,7 @@ mkdir -p "$2"
 dist=$(realpath "$2")
 version=$3 maintainer=$4
 
-# Newer ones need a Go that is not everywhere.
+# Pinned, as the Makefile's tools are: another one may write other bytes.
 nfpm=github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.43.0
 
 # finish makes a tree what a package wants: compressed pages, folders that everybody may read, one time.
@@ -59,8 +59,18 @@ description_of() {
 	esac
 }
 
+# pack makes one package. What nfpm says is of interest when it fails.
+pack() {
+	said=$(PACKAGE_VERSION=$(version_of "$1") DESCRIPTION=$(description_of "$1" "$2") \
+		go run "$nfpm" package --config "$here/$2.yaml" --packager "$1" --target "$dist") || { echo "$said" >&2; exit 1; }
+	echo "${said##*created package: }"
+}
+
+ARCH=$(go env GOARCH)
 # The oldest C library that the tray runs with, as its symbols say: the newest version that one of them is of.
-glibc=$(objdump -T "$roots/netvmd-tray/usr/bin/netvm-tray" | grep -o 'GLIBC_[0-9.]*' | sort -uV | tail -n 1)
+GLIBC=$(objdump -T "$roots/netvmd-tray/usr/bin/netvm-tray" | grep -o 'GLIBC_[0-9.]*' | sort -uV | tail -n 1)
+GLIBC=${GLIBC#GLIBC_} MAINTAINER=$maintainer
+export ARCH GLIBC MAINTAINER
 
 umask 022
 for format in deb rpm archlinux; do
@@ -72,10 +82,6 @@ for package in netvmd netvmd-tray; do
 	finish "$package"
 	write_texts "$package"
 	for format in deb rpm archlinux; do
-		said=$(ARCH="$(go env GOARCH)" PACKAGE_VERSION="$(version_of "$format")" DESCRIPTION=$(description_of "$format" "$package") \
-			MAINTAINER=$maintainer GLIBC=${glibc#GLIBC_} \
-			go run "$nfpm" package --config "$here/$package.yaml" --packager "$format" --target "$dist") ||
-			{ echo "$said" >&2; exit 1; }
-		echo "$said" | sed -n 's/^created package: //p'
+		pack "$format" "$package"
 	done
 done

@@ -1,6 +1,6 @@
 #!/bin/sh
 # The notices that the libraries in programs ask for.
-#   licenses.sh PROGRAM...
+#   licenses.sh PROGRAM...      (whole paths)
 set -eu
 cd "$(dirname "$0")"
 
