@@ -30,4 +30,5 @@ done
 echo '# Another default.' >>"$built/other/netvmd/etc/netvmd/netvmd.toml"
 SOURCE_DATE_EPOCH=$(git log -1 --format=%ct) packaging/nfpm/build.sh "$built/other" "$built/0.9.3" 0.9.3 'nobody <nobody@localhost>' >/dev/null
 NETVMD_TEST_ROOT=$root NETVMD_TEST_PACKAGES=$built \
-	go test -race -tags packages -count=1 -p 1 -v -timeout 20m ./packaging/packages ./packaging/formats "$@"
+	go test -race -tags packages -count=1 -p 1 -v -timeout 20m ./packaging/packages ./packaging/formats "$@" |
+	grep --line-buffered -v '^=== '
