@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -28,7 +29,7 @@ func newControlGroups(name string) (controlGroups, error) {
 	var made controlGroups
 	lines := bufio.NewScanner(f)
 	for lines.Scan() {
-		for _, at := range hierarchy(lines.Text()) {
+		for _, at := range hierarchy(groupsAt, lines.Text()) {
 			dir := filepath.Join(at, name)
 			if err := os.Mkdir(dir, 0o755); err != nil {
 				return nil, errors.Join(fmt.Errorf("control groups: %w", err), made.remove())
@@ -42,11 +43,12 @@ func newControlGroups(name string) (controlGroups, error) {
 	return made, nil
 }
 
-// hierarchy is where this process's group is mounted, from a line of /proc/self/cgroup, NUMBER:CONTROLLERS:PATH
-// (cgroups(7)); nothing for a hierarchy that systemd makes no folders in.
-func hierarchy(line string) []string {
+// hierarchy is where this process's group is mounted below a folder, from a line of /proc/self/cgroup,
+// NUMBER:CONTROLLERS:PATH (cgroups(7)); nothing for a hierarchy that systemd makes no folders in, or for a group that is
+// outside of what is mounted: its path begins with "/..".
+func hierarchy(below, line string) []string {
 	fields := strings.SplitN(line, ":", 3)
-	if len(fields) != 3 {
+	if len(fields) != 3 || slices.Contains(strings.Split(fields[2], "/"), "..") {
 		return nil
 	}
 	var mounts []string
@@ -57,7 +59,7 @@ func hierarchy(line string) []string {
 		mounts = []string{"", "unified"} // alone, or beside the older hierarchies
 	}
 	for _, mount := range mounts {
-		dir := filepath.Join(groupsAt, mount)
+		dir := filepath.Join(below, mount)
 		if _, err := os.Stat(filepath.Join(dir, "cgroup.procs")); err == nil {
 			return []string{filepath.Join(dir, fields[2])}
 		}
