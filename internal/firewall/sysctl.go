@@ -94,6 +94,9 @@ func (r *refusals) remember(paths []string) error {
 	if r.memory == "" || len(paths) == 0 {
 		return nil
 	}
+	if _, err := os.Stat(r.memory); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
 	limits := map[string]int{}
 	for _, path := range paths {
 		text, err := os.ReadFile(path)
@@ -111,15 +114,12 @@ func (r *refusals) remember(paths []string) error {
 	if err := os.MkdirAll(filepath.Dir(r.memory), 0o755); err != nil {
 		return err
 	}
-	file, err := os.OpenFile(r.memory, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if errors.Is(err, fs.ErrExist) {
-		return nil
-	}
-	if err != nil {
+	// In one step: a program that is killed leaves all of it or nothing. Two that write it at a time write the same.
+	fresh := r.memory + ".new"
+	if err := os.WriteFile(fresh, text, 0o600); err != nil {
 		return err
 	}
-	_, err = file.Write(text)
-	return errors.Join(err, file.Close())
+	return os.Rename(fresh, r.memory)
 }
 
 // restore gives the limits that are still lifted what they were before us, forgets that, and says which it gave.

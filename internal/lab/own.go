@@ -36,9 +36,21 @@ func AwaitOwn(ctx context.Context) error {
 			if !open {
 				return fmt.Errorf("%v: the kernel tells no more about routes", waiting)
 			}
-			if u.Route.Type == unix.RTN_LOCAL && u.Dst != nil {
-				local, _ := netip.AddrFromSlice(u.Dst.IP)
+			if u.Route.Type != unix.RTN_LOCAL || u.Dst == nil {
+				continue
+			}
+			local, _ := netip.AddrFromSlice(u.Dst.IP)
+			if u.Type == unix.RTM_NEWROUTE {
 				delete(waiting, local)
+				continue
+			}
+			// That of a device or an address that goes, or it comes again.
+			now, err := carried()
+			if err != nil {
+				return err
+			}
+			if now[local] {
+				waiting[local] = true
 			}
 		case <-ctx.Done():
 			return fmt.Errorf("%v are not taken for this host's own: %w", waiting, ctx.Err())
@@ -55,7 +67,8 @@ func carried() (map[netip.Addr]bool, error) {
 	}
 	out := map[netip.Addr]bool{}
 	for _, link := range links {
-		if link.Attrs().OperState != netlink.OperUp {
+		// The operational state would say the same, but later: a worker makes that, too (linkwatch).
+		if link.Attrs().RawFlags&unix.IFF_LOWER_UP == 0 {
 			continue
 		}
 		addrs, err := netlink.AddrList(link, netlink.FAMILY_V6)
