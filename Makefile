@@ -115,7 +115,7 @@ fuzz: ## every fuzz target for FUZZTIME (10s)
 xen: build ## the same programs on a real Xen, in QEMU (Debian only; installs QEMU)
 	@internal/lab/xen/run.sh
 
-test-packages: ## the deb installed, upgraded, removed and purged in a Debian booted with systemd (Debian only, as root)
+test-packages: ## the packages of all formats, looked at, installed, upgraded and removed under systemd (Debian, as root)
 	@packaging/packages/run.sh
 
 vuln: ## known vulnerabilities in what we import (asks the Go vulnerability database)
