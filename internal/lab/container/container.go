@@ -53,7 +53,7 @@ type Machine struct {
 	dir     string // with the socket for its notifications
 	groups  controlGroups
 	notices *notify.Listener
-	said    bytes.Buffer // by the console; whole after ended
+	said    bytes.Buffer // by the console, for an error; whole after ended
 	ended   chan struct{}
 	first   int // the container's first process, as this machine counts; 0 = there is none yet
 }
@@ -226,12 +226,6 @@ func (m *Machine) kill() error {
 	}
 	<-m.ended
 	return nil
-}
-
-// Console is what was said on the container's console; call it after Close.
-func (m *Machine) Console() string {
-	<-m.ended
-	return m.said.String()
 }
 
 // Journal is the end of the container's journal, for a person: of all services, or of those named.
