@@ -233,6 +233,9 @@ func TestSystemdResolved(t *testing.T) {
 	_, err = s.NetVM.Run(s.ctx, "ln", "-sf", "/run/systemd/resolve/stub-resolv.conf", "/etc/resolv.conf")
 	s.must(err)
 	s.must(s.NetVM.StartResolved(s.ctx, resolved))
+	// NetworkManager tells resolved what it knows, once that is on the bus (NetworkManager.conf(5), systemd-resolved).
+	_, err = s.NetVM.Await(s.ctx, func(r netvm.Status) bool { return r.DNSSource == "resolved" && lab.LeadsTo(h[0], h[1])(r) })
+	s.must(err)
 	s.must(s.NetVM.SetLinkDNS(s.ctx, s.Home.Device, h[2]))
 	if r := s.leads(h[2], h[2]); r.DNSSource != "resolved" {
 		t.Errorf("source %s: %s", r.DNSSource, r.DNSReason)
