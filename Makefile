@@ -180,7 +180,7 @@ deps-demo:
 
 check: build lint unit
 	$(BIN)/netvm-lab demo
-	$(MAKE) fuzz FUZZTIME=15000x
+	$(MAKE) fuzz FUZZTIME=10000x
 	@if command -v apt-get >/dev/null; then $(MAKE) test-packages xen; else echo 'make test-packages and make xen need Debian: left out'; fi
 
 # The tests run programs, the kernel and make, of whose changes Go's cache of results knows nothing: hence -count=1.

@@ -14,6 +14,7 @@ import (
 
 // What a distribution's own checker finds is mended, or is explained in an override with its reason.
 func TestLintianFindsNothing(t *testing.T) {
+	t.Parallel()
 	for _, name := range names {
 		t.Run(name, func(t *testing.T) {
 			deb := find(t, built(t), name, "deb").file

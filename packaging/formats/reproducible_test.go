@@ -51,6 +51,7 @@ func (b builder) build(t *testing.T, dir string) string {
 }
 
 func TestBuiltTwiceThePackagesAreTheSame(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	one := builder{"one", "home-of-one", "022", "UTC", "C", "one", "2020-01-01"}.build(t, dir)
 	two := builder{"another/and/deeper", "another-home", "077", "Asia/Tokyo", "C.UTF-8", "two", "2025-06-07 08:09:10"}.build(t, dir)

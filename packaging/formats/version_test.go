@@ -32,6 +32,7 @@ var older = map[string]func(t *testing.T, one, other string) bool{
 }
 
 func TestNewerVersionsAreNewerForEveryPackageManager(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	for _, name := range names {
 		for _, file := range []string{"etc/file", "usr/share/man/man1/page.1"} {

@@ -62,7 +62,7 @@ description_of() {
 # pack makes one package. What nfpm says is of interest when it fails.
 pack() {
 	said=$(PACKAGE_VERSION=$(version_of "$1") DESCRIPTION=$(description_of "$1" "$2") \
-		go run "$nfpm" package --config "$here/$2.yaml" --packager "$1" --target "$dist") || { echo "$said" >&2; exit 1; }
+		"$tools/nfpm" package --config "$here/$2.yaml" --packager "$1" --target "$dist") || { echo "$said" >&2; exit 1; }
 	echo "${said##*created package: }"
 }
 
@@ -73,6 +73,9 @@ GLIBC=${GLIBC#GLIBC_} MAINTAINER=$maintainer
 export ARCH GLIBC MAINTAINER
 
 umask 022
+tools=$(mktemp -d)
+trap 'rm -rf "$tools"' EXIT
+GOBIN=$tools go install "$nfpm"
 for format in deb rpm archlinux; do
 	write_scripts "$format"
 done

@@ -30,6 +30,7 @@ var programs = []string{
 var (
 	booted  = []string{"run/systemd/system/"}
 	qubes   = []string{"usr/share/qubes/marker-vm"}
+	on      = []string{"run/qubes-service/netvmd"}
 	enabled = []string{"enabled/netvmd-firewall.service", "enabled/netvmd.service", "enabled/netvmd-vifs.service"}
 	udev    = []string{"active/systemd-udevd.service"}
 	nm      = []string{"active/NetworkManager.service"}

@@ -93,12 +93,17 @@ func TestScripts(t *testing.T) {
 			calls: join(enable),
 		},
 		{
-			name: "a new one waits for the next boot where it would cut AppVMs off", has: have(booted, qubes, enabled, vif),
+			name: "a new one waits for the next boot where it would cut AppVMs off", has: have(booted, qubes, on, enabled, vif),
 			runs:  []string{"deb/postinst configure ''", "rpm/post 1", "archlinux/post_install 1.0-1"},
 			calls: join(enable, noticed, asked[0]), says: startsLater,
 		},
 		{
-			name: "one that is there again starts where it knows all vifs", has: have(booted, qubes, enabled, vif, state),
+			name: "one whose service is off says nothing of that", has: have(booted, qubes, enabled, vif),
+			runs:  []string{"deb/postinst configure ''", "rpm/post 1", "archlinux/post_install 1.0-1"},
+			calls: join(enable, noticed, started),
+		},
+		{
+			name: "one that is there again starts where it knows all vifs", has: have(booted, qubes, on, enabled, vif, state),
 			runs:  []string{"deb/postinst configure ''", "rpm/post 1", "archlinux/post_install 1.0-1"},
 			calls: join(enable, noticed, started), stays: state,
 		},

@@ -35,6 +35,9 @@ start() {
 	fi
 }
 
+# The units' conditions hold.
+is_wanted() { ! on_qubes || [ -e /run/qubes-service/netvmd ]; }
+
 # There are vifs of which netvmd has no record.
 has_strangers() {
 	for vif in /sys/class/net/vif*; do
@@ -60,7 +63,7 @@ installed() {
 		if ! systemctl --quiet is-enabled "$unit"; then
 			continue
 		fi
-		if has_strangers; then
+		if is_wanted && has_strangers; then
 			echo 'netvmd starts with the next boot: its rules would cut off AppVMs whose network cards it has not brought up.'
 			return 0
 		fi
