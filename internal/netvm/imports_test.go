@@ -52,14 +52,14 @@ var mayImport = map[string][]string{
 	"netvmd/cmd/netvm-lab": {"internal/netvm", "internal/lab", "internal/lab/desktop", "internal/lab/fakebus", "internal/lab/glance",
 		"tray/icons", "tray/view", "tray/view/examples"},
 	// What more than one program is made of.
-	"netvmd/internal/parts": {"internal/netvm", "internal/config", "internal/firewall", "internal/store", "internal/vif"},
-	"netvmd/internal/qubes": {"internal/store/qubesdb"},
+	"netvmd/internal/parts":  {"internal/netvm", "internal/config", "internal/firewall", "internal/store", "internal/vif"},
+	"netvmd/internal/qubes":  {"internal/store/qubesdb"},
 	"netvmd/internal/uplink": {"internal/store", "internal/systembus"},
 	"netvmd/internal/doctor": {"dbus", "internal/config", "internal/firewall", "internal/netvm", "internal/parts", "internal/qubes",
 		"internal/store", "internal/systembus", "internal/vif"},
 	"netvmd/cmd/vif-route-netvm": {"internal/config", "internal/parts", "internal/store/xenstore", "internal/vif"},
 	"netvmd/cmd/netvmctl": {"dbus", "internal/netvm", "internal/config", "internal/firewall", "internal/parts",
-		"internal/doctor", "internal/qubes", "internal/report", "internal/systembus", "internal/vif", "internal/words"},
+		"internal/doctor", "internal/qubes", "internal/report", "internal/store", "internal/systembus", "internal/uplink", "internal/vif", "internal/words"},
 	"netvmd/cmd/netvmd": {"dbus", "nmhook", "internal/config", "internal/engine", "internal/firewall", "internal/hooks",
 		"internal/netvm", "internal/override", "internal/parts", "internal/store", "internal/vif"},
 }
