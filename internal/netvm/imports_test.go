@@ -40,7 +40,8 @@ var mayImport = map[string][]string{
 	// What people and programs read of a status.
 	"netvmd/internal/words":  {"internal/netvm"},
 	"netvmd/internal/report": {"internal/doctor", "internal/netvm", "internal/words"},
-	"netvmd/internal/lab":    {"internal/netvm", "dbus", "internal/lab/container", "internal/lab/fakebus", "internal/lab/notify", "packaging"},
+	"netvmd/internal/lab": {"internal/netvm", "internal/systembus", "dbus", "internal/lab/container", "internal/lab/fakebus",
+		"internal/lab/notify", "packaging"},
 	// Services of the bus for the tests of nmhook too, which the lab is too big for.
 	"netvmd/internal/lab/fakebus": {"internal/netvm"},
 	"netvmd/internal/lab/notify":  nil,
@@ -57,7 +58,9 @@ var mayImport = map[string][]string{
 	"netvmd/internal/uplink": {"internal/store", "internal/systembus"},
 	"netvmd/internal/doctor": {"dbus", "internal/config", "internal/firewall", "internal/netvm", "internal/parts", "internal/qubes",
 		"internal/store", "internal/systembus", "internal/vif"},
-	"netvmd/cmd/vif-route-netvm": {"internal/config", "internal/parts", "internal/store/xenstore", "internal/vif"},
+	"netvmd/internal/dom0":                  {"internal/config", "internal/store", "internal/store/xenstore", "internal/uplink", "internal/words"},
+	"netvmd/cmd/qvm-dom0-network-via-netvm": {"internal/config", "internal/dom0", "internal/words"},
+	"netvmd/cmd/vif-route-netvm":            {"internal/config", "internal/parts", "internal/store/xenstore", "internal/vif"},
 	"netvmd/cmd/netvmctl": {"dbus", "internal/netvm", "internal/config", "internal/firewall", "internal/parts",
 		"internal/doctor", "internal/qubes", "internal/report", "internal/store", "internal/systembus", "internal/uplink", "internal/vif", "internal/words"},
 	"netvmd/cmd/netvmd": {"dbus", "nmhook", "internal/config", "internal/engine", "internal/firewall", "internal/hooks",
