@@ -116,8 +116,8 @@ func (g *guest) uplink(args ...string) string {
 }
 
 // netScript prints all of a domain's network that an uplink could change.
-const netScript = `ip -o link show eth0 | sed -E 's/@[a-z0-9]+//; s/ state [A-Z]+ / /; s/NO-CARRIER,|,LOWER_UP|,M-DOWN//g; s/qdisc [a-z]+ //'
-ip -o address show dev eth0 | grep -v 'inet6 fe80:' || true
+const netScript = `ip -o link show eth0 | sed -E 's/^[0-9]+: //; s/@[a-z0-9]+//; s/ state [A-Z]+ / /; s/NO-CARRIER,|,LOWER_UP|,M-DOWN//g; s/qdisc [a-z]+ //'
+ip -o address show dev eth0 | grep -v 'inet6 fe80:' | cut -d: -f2- || true
 ip -4 route show table all | sed -E 's/ linkdown| dead//g' | sort
 ip -6 route show table all | grep -Ev '^fe80:|^local fe80:|^multicast ff00|^anycast' | sort || true
 ip neighbour show nud permanent | sort
@@ -240,6 +240,7 @@ func (g *guest) follow() *followed {
 	case <-g.ctx.Done():
 		g.t.Fatal("it does not say that it is ready")
 	}
+	f.says(`"way":"` + g.way + `"`) // what it did before it was ready
 	return f
 }
 
@@ -279,6 +280,11 @@ func TestAnUplinkIsFollowed(t *testing.T) {
 	for i, way := range []string{"resolv.conf", "resolved", "networkmanager"} {
 		s.step("by "+way, func(s *scene) {
 			g := s.invite(way, 31+i)
+			defer func() {
+				if g.t.Failed() {
+					g.showLogs()
+				}
+			}()
 			before := g.dump()
 			f := g.follow()
 			f.works()
@@ -299,9 +305,12 @@ func TestAnUplinkIsFollowed(t *testing.T) {
 func (f *followed) followsTheStore() {
 	f.t.Helper()
 	f.QubesDB.Delete("/qubes-ip6")
-	f.says("changes", "fd09:")
+	f.says("changes")
+	if is := f.dump(); strings.Contains(is, f.Address6.String()) {
+		f.t.Errorf("its IPv6 address was taken away, and is there:\n%s", is)
+	}
 	f.QubesDB.Set("/qubes-ip6", f.Address6.String())
-	f.says("changes", "fd09:")
+	f.says("changes")
 	before := f.dump()
 	f.QubesDB.Set("/qubes-gateway", "10.137.0.300")
 	f.says("the uplink stays as it is", "/qubes-gateway", "10.137.0.300")
@@ -331,4 +340,14 @@ func (f *followed) followsTheDevice() {
 	f.must(f.Plug(f.ctx))
 	f.says("changes", "put into group 1")
 	f.works()
+}
+
+func (g *guest) showLogs() {
+	logs, err := lab.Logs()
+	g.must(err)
+	for name, text := range logs {
+		if strings.HasPrefix(name, "guest") {
+			g.t.Logf("%s:\n%s", name, text)
+		}
+	}
 }
