@@ -28,4 +28,3 @@ func openChain(t *testing.T, o, proxy lab.Options) *chain {
 	s.must(c.inner.Attach(s.ctx))
 	return c
 }
-
