@@ -176,10 +176,10 @@ install-netvmd-tray: man icons
 	install -D -m 0644 -t $(HICOLOR)/scalable/apps packaging/icons/$(APP_ICON).svg
 	install -D -m 0644 -t $(DESTDIR)/usr/share/man/man1 $(BIN)/man/netvm-tray.1
 
-packages: build ## deb, rpm and Arch packages into dist/
+packages: man completions icons ## deb, rpm and Arch packages into dist/
 	rm -rf $(BIN)/root
 	@for package in $(PACKAGES); do \
-	  $(MAKE) --no-print-directory install-$$package DESTDIR=$(BIN)/root/$$package || exit 1; \
+	  $(MAKE) --no-print-directory $(addprefix --assume-old=,$^) install-$$package DESTDIR=$(BIN)/root/$$package || exit 1; \
 	done
 	packaging/nfpm/build.sh $(BIN)/root $(DIST) '$(VERSION)' '$(MAINTAINER)'
 

@@ -15,7 +15,7 @@ nfpm=github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.43.0
 
 # finish makes a tree what a package wants: compressed pages, folders that everybody may read, one time.
 finish() {
-	find "$1/usr/share/man" -type f -exec gzip -9n {} +
+	find "$1/usr/share/man" -type f ! -name '*.gz' -exec gzip -9n {} +
 	find "$1" -type d -exec chmod 755 {} +
 	find "$1" -exec touch --no-dereference --date "@$SOURCE_DATE_EPOCH" {} +
 }
