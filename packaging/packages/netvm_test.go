@@ -57,15 +57,12 @@ func TestMain(m *testing.M) {
 }
 
 // netvm is a Debian that is booted as the netvm of a lab, and the story that is told of it.
-type netvm struct {
-	*lab.Lab
-	debian
-}
+type netvm struct{ story }
 
 // newNetVM makes a Debian as it comes out of its own packages, not booted yet.
 func newNetVM(t *testing.T) *netvm {
 	t.Helper()
-	n := &netvm{debian: newDebian(t)}
+	n := &netvm{story{debian: newDebian(t)}}
 	t.Cleanup(func() {
 		if n.Lab == nil {
 			return
@@ -104,7 +101,7 @@ func (n *netvm) shutDown() {
 func (n *netvm) step(name string, f func(n *netvm)) {
 	n.t.Helper()
 	n.debian.step(name, func(d debian) {
-		of := netvm{n.Lab, d}
+		of := netvm{story{n.Lab, d}}
 		defer func() { n.Lab, n.machine = of.Lab, of.machine }()
 		f(&of)
 	})
