@@ -39,15 +39,16 @@ func NewSystem(name, from string) (System, error) {
 // is in the container's network namespace, programs of this process find the container's system bus, and Hotplug runs
 // what is installed there.
 func (v *NetVM) Boot(ctx context.Context, s System, binds ...container.Bind) error {
-	binds = append(binds, container.Bind{From: xenStoreSocket, To: "/run/xenstored/socket"})
+	binds = append(binds, container.Bind{From: v.XenStoreSocket(), To: "/run/xenstored/socket"})
 	if v.QubesDB != nil {
-		binds = append(binds, container.Bind{From: qubesDBSocket, To: "/run/qubes/qubesdb.sock"})
+		binds = append(binds, container.Bind{From: v.QubesDBSocket(), To: "/run/qubes/qubesdb.sock"})
 	}
 	var err error
 	if v.Machine, err = v.Host.Boot(ctx, s, binds...); err != nil {
 		return err
 	}
-	if err := os.Setenv("DBUS_SYSTEM_BUS_ADDRESS", v.Machine.Bus()); err != nil {
+	v.bus = v.Machine.Bus()
+	if err := os.Setenv("DBUS_SYSTEM_BUS_ADDRESS", v.bus); err != nil {
 		return fmt.Errorf("netvm: %w", err)
 	}
 	return nil
