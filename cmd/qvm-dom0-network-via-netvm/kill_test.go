@@ -35,6 +35,7 @@ func overDeaths(t *testing.T, test func(s *scene, kill func(args ...string) bool
 				}
 				t.Run(fmt.Sprint(n), func(t *testing.T) {
 					s := newScene(t)
+					s.guests(domain0, sysNet, work)
 					test(s, func(args ...string) bool {
 						killed = s.kill(call, n, args...)
 						return killed
@@ -75,6 +76,7 @@ func TestKilledWhileXlIsAtWork(t *testing.T) {
 		for _, at := range []string{"before", "after"} {
 			t.Run(tc.command+" "+at, func(t *testing.T) {
 				s := newScene(t)
+				s.guests(domain0, sysNet, work)
 				before := s.view()
 				if tc.killed == "down" {
 					s.runs("up")
