@@ -19,10 +19,8 @@ func TestWhatFailsIsTakenBack(t *testing.T) {
 		{"a card that cannot be attached", func(s *scene) { s.goesWrong(ruin{Command: "network-attach", Fail: "no such backend"}) }, nil, "no such backend; all was taken back"},
 		{"a hotplug script that fails", func(s *scene) { s.goesWrong(ruin{Command: "network-attach", Hotplug: "vif0.0: no\x1b[31mway"}) }, nil,
 			`sys-net's hotplug script failed: vif0.0: no\x1b[31mway; all was taken back`},
-		{"a resolv.conf that cannot be written", func(s *scene) {
-			s.must(os.Remove(s.path("resolv.conf")))
-			s.must(os.Mkdir(s.path("resolv.conf"), 0o755))
-		}, nil, "resolv.conf"},
+		{"a resolv.conf that cannot be kept", func(s *scene) { s.must(os.Mkdir(s.path("state/dom0-resolv.conf"), 0o755)) }, nil,
+			"resolv.conf"},
 		{"domains that start again and again", func(s *scene) { s.goesWrong(ruin{Command: "list", Starts: "disp"}) }, nil, "domains go on starting after 10 looks"},
 		{"the netvm dies", func(s *scene) { s.goesWrong(ruin{Command: "list", Dies: 1}) }, []string{"--netvm", "sys-net"}, "does not run"},
 	} {
