@@ -41,7 +41,7 @@ func TestTheDoctorFindsASoundNetvmSoundAndASickOneSick(t *testing.T) {
 	if len(sound) < 25 {
 		t.Errorf("there are %d checks", len(sound))
 	}
-	s.run("sed -i s/^unmanaged-devices=.*// " + lab.Root + "/nm/NetworkManager.conf")
+	s.run("sed -i s/^unmanaged-devices=.*// " + s.NetVM.NetworkManagerConf())
 	s.nmcli("general", "reload")
 	s.nmcli("device", "set", s.Work.Vif, "managed", "yes")
 	if c := s.checks()["networkmanager-vifs"]; c.State != doctor.Failed || !strings.Contains(c.Found, s.Work.Vif) {

@@ -44,7 +44,7 @@ func TestACaptivePortalIsTold(t *testing.T) {
 	s.Portal.Shut()
 	s.must(s.NetVM.CheckConnectivity(s.ctx))
 	await("the portal asks again", func(r netvm.Status) bool { return r.State == netvm.Portal && r.PortalURL == status.PortalURL })
-	_, err = s.NetVM.Run(s.ctx, "sed", "-i", "s|^uri=.*|&?other|", lab.Root+"/nm/NetworkManager.conf")
+	_, err = s.NetVM.Run(s.ctx, "sed", "-i", "s|^uri=.*|&?other|", s.NetVM.NetworkManagerConf())
 	s.must(err)
 	s.nmcli("general", "reload", "conf")
 	await("another address is configured", func(r netvm.Status) bool { return r.PortalURL == status.PortalURL+"?other" })

@@ -46,10 +46,10 @@ var troubles = map[string]trouble{
 		server, err := lab.ListenUnix(socket, func(net.Conn) { <-end })
 		s.must(err)
 		s.t.Cleanup(func() { close(end); s.must(server.Close()) })
-		cmd.Env = append(cmd.Env, s.configure(lab.Root+"/xenstored", socket))
+		cmd.Env = append(cmd.Env, s.configure(s.NetVM.XenStoreSocket(), socket))
 	}},
 	"XenStore is not there": {words: "/nowhere", mute: true, cause: func(s *scene, cmd *exec.Cmd) {
-		cmd.Env = append(cmd.Env, s.configure(lab.Root+"/xenstored", "/nowhere"))
+		cmd.Env = append(cmd.Env, s.configure(s.NetVM.XenStoreSocket(), "/nowhere"))
 	}},
 	"the configuration is broken": {words: "netvmd.toml:", mute: true, cause: func(s *scene, cmd *exec.Cmd) {
 		cmd.Env = append(cmd.Env, s.configure("[vif]", "[vif"))
@@ -96,7 +96,7 @@ func TestABrokenConfigurationIsToldToTheToolstack(t *testing.T) {
 	s := open(t, lab.Options{})
 	s.must(s.NetVM.AddCard(s.Work.Card))
 	// Where XenStore is, only the configuration could tell: it is looked for in the usual places.
-	s.netvm("mkdir -p /run/xenstored; ln -sf " + lab.Root + "/xenstored /run/xenstored/socket")
+	s.netvm("mkdir -p /run/xenstored; ln -sf " + s.NetVM.XenStoreSocket() + " /run/xenstored/socket")
 	t.Cleanup(func() { s.netvm("rm -r /run/xenstored") })
 	s.mustRefuse(s.Work.Card, "netvmd.toml:", s.configure("[vif]", "[vif"))
 }

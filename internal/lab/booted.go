@@ -39,18 +39,29 @@ func NewSystem(name, from string) (System, error) {
 // is in the container's network namespace, programs of this process find the container's system bus, and Hotplug runs
 // what is installed there.
 func (v *NetVM) Boot(ctx context.Context, s System, binds ...container.Bind) error {
-	binds = append(binds, container.Bind{From: xenStoreSocket, To: "/run/xenstored/socket"})
+	binds = append(binds, container.Bind{From: v.XenStoreSocket(), To: "/run/xenstored/socket"})
 	if v.QubesDB != nil {
-		binds = append(binds, container.Bind{From: qubesDBSocket, To: "/run/qubes/qubesdb.sock"})
+		binds = append(binds, container.Bind{From: v.QubesDBSocket(), To: "/run/qubes/qubesdb.sock"})
 	}
 	var err error
-	if v.Machine, err = container.Boot(ctx, container.Options{Root: s.Dir, Binds: binds, Begun: v.moveTo}); err != nil {
-		return fmt.Errorf("netvm: %w", err)
+	if v.Machine, err = v.Host.Boot(ctx, s, binds...); err != nil {
+		return err
 	}
-	if err := os.Setenv("DBUS_SYSTEM_BUS_ADDRESS", v.Machine.Bus()); err != nil {
+	v.bus = v.Machine.Bus()
+	if err := os.Setenv("DBUS_SYSTEM_BUS_ADDRESS", v.bus); err != nil {
 		return fmt.Errorf("netvm: %w", err)
 	}
 	return nil
+}
+
+// Boot boots a container as the host: from then on the host is what is in the container's network namespace, and has its
+// devices there. Close the container.
+func (h *Host) Boot(ctx context.Context, s System, binds ...container.Bind) (*container.Machine, error) {
+	m, err := container.Boot(ctx, container.Options{Root: s.Dir, Binds: binds, Begun: h.moveTo})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", h.Name, err)
+	}
+	return m, nil
 }
 
 // moveTo moves the host with its devices into the network namespace of a process.

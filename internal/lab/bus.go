@@ -11,21 +11,15 @@ import (
 	godbus "github.com/godbus/dbus/v5"
 )
 
-const (
-	busSocket  = Root + "/bus"
-	busAddress = "unix:path=" + busSocket
-	busPolicy  = Root + "/bus.d/org.qubes_os.NetVM1.conf"
-)
-
-// busConfig is a system bus as distributions have it: nobody may own a name or call anybody until a file allows it, and
+// systemBus is the configuration of a system bus as distributions have it: nobody may own a name or call anybody until a file allows it, and
 // the limits are those that dbus-daemon has built in. The files are our own, as it is installed, and the machine's for
 // the real daemons of the lab, wherever its distribution keeps them. NetworkManager's brings limits of its own, on every
 // netvm too. systemd-resolved's names a user that the lab makes later than the bus, so it has its rights here.
-const busConfig = `<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
+const systemBus = `<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
  "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
 <busconfig>
   <type>system</type>
-  <listen>` + busAddress + `</listen>
+  <listen>%s</listen>
   <auth>EXTERNAL</auth>
   <policy context="default">
     <allow user="*"/>
@@ -51,42 +45,51 @@ const busConfig = `<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Con
   <include ignore_missing="yes">/etc/dbus-1/system.d/org.freedesktop.NetworkManager.conf</include>
   <include ignore_missing="yes">/usr/share/dbus-1/system.d/org.freedesktop.PolicyKit1.conf</include>
   <include ignore_missing="yes">/etc/dbus-1/system.d/org.freedesktop.PolicyKit1.conf</include>
-  <include>` + busPolicy + `</include>
+  <include>%s</include>
 </busconfig>
 `
 
-// StartBus starts the netvm's D-Bus daemon.
-func (v *NetVM) StartBus(ctx context.Context) error {
-	if err := os.Remove(busSocket); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("netvm: %w", err)
+// StartBus starts the domain's D-Bus daemon.
+func (d *Domain) StartBus(ctx context.Context) error {
+	if err := os.Remove(d.busSocket()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%s: %w", d.Name, err)
 	}
-	cmd := daemonCommand(ctx, "dbus-daemon", "--config-file="+Root+"/bus.conf", "--nofork", "--nopidfile", "--print-address")
-	cmd.Env = v.Environ()
+	cmd := daemonCommand(ctx, "dbus-daemon", "--config-file="+d.busConfig(), "--nofork", "--nopidfile", "--print-address")
+	cmd.Env = d.Environ()
 	var err error
-	v.bus, err = v.startDaemon(ctx, "dbus-daemon", "unix:", cmd)
+	d.busDaemon, err = d.startDaemon(ctx, "dbus-daemon", "unix:", cmd)
 	return err
 }
 
 // KillBus kills the D-Bus daemon; every program on it is cut off.
-func (v *NetVM) KillBus(ctx context.Context) error {
-	return v.bus.Stop(ctx, syscall.SIGKILL)
+func (d *Domain) KillBus(ctx context.Context) error {
+	return d.busDaemon.Stop(ctx, syscall.SIGKILL)
 }
 
-// Bus opens a connection of its own to the netvm's bus, for whoever wants to speak to the daemons there;
-// signals come in order. Close it.
-func (v *NetVM) Bus() (*godbus.Conn, error) { return connectBus() }
+// BusAddress is where the domain's system bus listens, as DBUS_SYSTEM_BUS_ADDRESS has it.
+func (d *Domain) BusAddress() string { return d.bus }
 
-func connectBus() (*godbus.Conn, error) {
-	conn, err := godbus.Connect(busAddress, godbus.WithSignalHandler(godbus.NewSequentialSignalHandler()))
+// Bus opens a connection of its own to the domain's bus, for whoever wants to speak to the daemons there;
+// signals come in order. Close it.
+func (d *Domain) Bus() (*godbus.Conn, error) {
+	conn, err := connectBus(d.bus)
 	if err != nil {
-		return nil, fmt.Errorf("netvm: connect to the bus at %s: %w", busAddress, err)
+		return nil, fmt.Errorf("%s: %w", d.Name, err)
+	}
+	return conn, nil
+}
+
+func connectBus(address string) (*godbus.Conn, error) {
+	conn, err := godbus.Connect(address, godbus.WithSignalHandler(godbus.NewSequentialSignalHandler()))
+	if err != nil {
+		return nil, fmt.Errorf("connect to the bus at %s: %w", address, err)
 	}
 	return conn, nil
 }
 
 // awaitName returns a channel that is closed when somebody takes the name; the watch begins before the return.
-func (v *NetVM) awaitName(ctx context.Context, name string) (<-chan struct{}, error) {
-	conn, err := v.Bus()
+func (d *Domain) awaitName(ctx context.Context, name string) (<-chan struct{}, error) {
+	conn, err := d.Bus()
 	if err != nil {
 		return nil, err
 	}
@@ -96,7 +99,7 @@ func (v *NetVM) awaitName(ctx context.Context, name string) (<-chan struct{}, er
 	defer cancel()
 	if err := conn.AddMatchSignalContext(ctx, godbus.WithMatchSender(busName), godbus.WithMatchInterface(busName),
 		godbus.WithMatchMember(ownerChanged), godbus.WithMatchArg(0, name)); err != nil {
-		return nil, errors.Join(fmt.Errorf("netvm: watch the bus name %s: %w", name, err), conn.Close())
+		return nil, errors.Join(fmt.Errorf("%s: watch the bus name %s: %w", d.Name, name, err), conn.Close())
 	}
 	owned := make(chan struct{})
 	go func() {

@@ -2,18 +2,11 @@ package lab
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"os/exec"
 
 	"github.com/vishvananda/netlink"
-)
-
-// The sockets of the lab's stand-ins for the stores, which do not run without Xen.
-const (
-	xenStoreSocket = Root + "/xenstored"
-	qubesDBSocket  = Root + "/qubesdb"
 )
 
 // Card is an AppVM's network card, as the toolstack plugs it in.
@@ -91,7 +84,7 @@ func (v *NetVM) ForgetCard(c Card) { v.XenStore.Delete(c.Nodes()) }
 // Hotplug runs the hotplug script as Xen does, and returns what it printed.
 func (v *NetVM) Hotplug(ctx context.Context, command string, c Card) (string, error) {
 	if v.options.VifRoute == "" && v.Machine == nil {
-		return "", errors.New("netvm: no vif-route-netvm was given to the lab")
+		return "", fmt.Errorf("%s: no vif-route-netvm was given to the lab", v.Name)
 	}
 	return v.RunCommand(v.HotplugCommand(ctx, command, c))
 }
@@ -105,7 +98,7 @@ func (v *NetVM) HotplugCommand(ctx context.Context, command string, c Card) *exe
 	} else {
 		cmd = v.Command(ctx, v.options.VifRoute, command, "type_if=vif")
 		cmd.Dir = "/"
-		cmd.Env = append(cmd.Env, "NETVMD_CONFIG="+configPath)
+		cmd.Env = append(cmd.Env, "NETVMD_CONFIG="+v.NetvmdConfig())
 	}
 	cmd.Env = append(cmd.Env, "vif="+c.Name(), "XENBUS_PATH="+c.Nodes(), "XENBUS_BASE_PATH=backend", "XENBUS_TYPE=vif",
 		"script="+c.script(), "netdev=")

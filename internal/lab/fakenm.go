@@ -9,11 +9,11 @@ import (
 )
 
 // StartFakeNetworkManager has NetworkManager played, offline at first. To kill it, Close it; then it may be started again.
-func (v *NetVM) StartFakeNetworkManager(ctx context.Context) (err error) {
-	if v.FakeNM, err = fakebus.NewNetworkManager(busAddress); err != nil {
+func (d *Domain) StartFakeNetworkManager(ctx context.Context) (err error) {
+	if d.FakeNM, err = fakebus.NewNetworkManager(d.bus); err != nil {
 		return err
 	}
-	return v.FakeNM.Own(ctx)
+	return d.FakeNM.Own(ctx)
 }
 
 // Uplink is an active connection over this network, of a connection type of NetworkManager's, as one that is played would have

@@ -8,12 +8,12 @@ import (
 
 // nmConfig keeps NetworkManager away from vifs and from devices that nobody gave a connection, and from
 // asking polkit, which is not there. It looks how far it gets only when it is told to, and when a connection comes up.
-func (v *NetVM) nmConfig() string {
+func (d *Domain) nmConfig() string {
 	check := "enabled=false\n"
-	if v.options.Portal {
+	if d.options.Portal {
 		check = fmt.Sprintf("enabled=true\nuri=%s\ninterval=3600\n", portalHost+portalPath)
 	}
-	return nmBasics + check
+	return fmt.Sprintf(nmBasics, d.nmDir()) + check
 }
 
 const nmBasics = `[main]
@@ -23,7 +23,7 @@ no-auto-default=*
 auth-polkit=false
 
 [keyfile]
-path=` + nmDir + `
+path=%s
 unmanaged-devices=interface-name:vif*
 
 [logging]
@@ -88,6 +88,19 @@ method=disabled
 `, s.name, s.device, s.netvm, s.prefix.Bits(), s.resolvers[0])
 }
 
+// servedConfig is the netvmd.toml of a domain that is no netvm, which has its settings from the store that runs.
+func (d *Domain) servedConfig() string {
+	return fmt.Sprintf(`runtime_dir = %q
+state_dir = %q
+
+[store]
+xenstore_path = %q
+qubesdb_socket = %q
+
+%s
+`, d.RuntimeDir(), d.StateDir(), d.XenStoreSocket(), d.QubesDBSocket(), d.options.Config)
+}
+
 // netvmdConfig is the lab's netvmd.toml.
 func (v *NetVM) netvmdConfig() string {
 	virtual := make([]string, len(v.options.Virtual))
@@ -98,9 +111,13 @@ func (v *NetVM) netvmdConfig() string {
 	if strings.HasPrefix(backend, "iptables") {
 		backend = "iptables"
 	}
+	gateway, gateway6 := v.Gateway.String(), v.Gateway6.String()
 	store := "none" // that of the machine that the lab is on is not the lab's
 	if v.options.QubesDB != nil {
 		store = "qubesdb"
+	}
+	if v.options.QubesDB[netvmGateway] != "" {
+		gateway, gateway6 = "", ""
 	}
 	return fmt.Sprintf(`runtime_dir = %q
 state_dir = %q
@@ -125,6 +142,6 @@ try_restart_units = []
 try_reload_units = []
 
 %s
-`, netvmdDir+"/run", netvmdDir+"/state", strings.Join(virtual, ", "), backend, gateway, gateway6, store, xenStoreSocket, qubesDBSocket,
+`, v.RuntimeDir(), v.StateDir(), strings.Join(virtual, ", "), backend, gateway, gateway6, store, v.XenStoreSocket(), v.QubesDBSocket(),
 		v.options.Config)
 }

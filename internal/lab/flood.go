@@ -77,7 +77,7 @@ func (v *NetVM) Flood(ctx context.Context, u User, rate, connections int) (*Floo
 		f.calls = append(f.calls, message)
 	}
 	for range connections {
-		w, err := wireAs(u)
+		w, err := v.wireAs(u)
 		if err != nil {
 			return nil, errors.Join(err, f.hangUp())
 		}

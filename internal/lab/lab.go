@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"syscall"
 )
 
@@ -63,7 +64,8 @@ type Lab struct {
 	Personal *AppVM
 	Portal   *Portal // at home; nil unless it was asked for
 
-	again   []*AppVM
+	proxies []*Proxy
+	more    []*AppVM
 	portals []*Portal // of each network that leads to the Internet
 }
 
@@ -82,15 +84,11 @@ func New(ctx context.Context, o Options) (*Lab, error) {
 	if err := requireTools(o.Backend); err != nil {
 		return nil, err
 	}
-	for _, dir := range []string{hostsDir, logDir, nmDir, netvmdDir} {
+	for _, dir := range []string{hostsDir, logDir, domainsDir} {
 		// What a lab before this one, in the same program, left there.
 		if err := os.RemoveAll(dir); err != nil {
 			return nil, fmt.Errorf("lab: %w", err)
 		}
-	}
-	// netvmd's client library and every program started from here find the lab's bus by it.
-	if err := os.Setenv("DBUS_SYSTEM_BUS_ADDRESS", busAddress); err != nil {
-		return nil, fmt.Errorf("lab: %w", err)
 	}
 	l := &Lab{}
 	if err := l.build(ctx, o); err != nil {
@@ -101,7 +99,14 @@ func New(ctx context.Context, o Options) (*Lab, error) {
 
 func (l *Lab) build(ctx context.Context, o Options) error {
 	var err error
-	if l.NetVM, err = newNetVM(o); err != nil {
+	if l.NetVM, err = newNetVM(netvmName, o, gateway, gateway6); err != nil {
+		return err
+	}
+	if err := l.NetVM.writeConnections(); err != nil {
+		return err
+	}
+	// netvmd's client library and every program started from here find the netvm's bus by it.
+	if err := os.Setenv("DBUS_SYSTEM_BUS_ADDRESS", l.NetVM.BusAddress()); err != nil {
 		return err
 	}
 	if l.Home, err = newNetwork(homeSite, l.NetVM.Host); err != nil {
@@ -172,20 +177,41 @@ func (l *Lab) furnish(ctx context.Context, o Options) error {
 // Hosts returns all machines of the lab.
 func (l *Lab) Hosts() []*Host {
 	var hosts []*Host
-	if l.NetVM != nil {
-		hosts = append(hosts, l.NetVM.Host)
+	for _, v := range l.netvms() {
+		hosts = append(hosts, v.Host)
 	}
 	for _, n := range []*Network{l.Home, l.Office, l.VPN} {
 		if n != nil {
 			hosts = append(hosts, n.Host)
 		}
 	}
-	for _, a := range append([]*AppVM{l.Work, l.Personal}, l.again...) {
-		if a != nil {
-			hosts = append(hosts, a.Host)
-		}
+	for _, a := range l.appVMs() {
+		hosts = append(hosts, a.Host)
 	}
 	return hosts
+}
+
+// netvms are the netvm and the proxies that were made.
+func (l *Lab) netvms() []*NetVM {
+	if l.NetVM == nil {
+		return nil
+	}
+	netvms := []*NetVM{l.NetVM}
+	for _, p := range l.proxies {
+		netvms = append(netvms, p.NetVM)
+	}
+	return netvms
+}
+
+// appVMs are those that were made.
+func (l *Lab) appVMs() []*AppVM {
+	made := slices.Clone(l.more)
+	for _, a := range []*AppVM{l.Work, l.Personal} {
+		if a != nil {
+			made = append(made, a)
+		}
+	}
+	return made
 }
 
 // Close ends every daemon of the lab and its hosts. (Were it not called, the end of the program would do
@@ -193,20 +219,13 @@ func (l *Lab) Hosts() []*Host {
 func (l *Lab) Close() error {
 	ctx := context.Background()
 	var errs []error
-	if l.NetVM != nil {
-		if l.NetVM.Machine != nil {
-			errs = append(errs, l.NetVM.Machine.Close())
-		}
-		errs = append(errs, l.NetVM.netvmd.Stop(ctx, syscall.SIGTERM), l.NetVM.resolved.Stop(ctx, syscall.SIGTERM))
-		l.NetVM.notices.Close()
-		// SIGKILL: a NetworkManager that is asked to end first takes its connections down, one by one.
-		if l.NetVM.XenStore != nil {
-			errs = append(errs, l.NetVM.XenStore.Close(), l.NetVM.StopQubesDB())
-		}
-		if l.NetVM.FakeNM != nil {
-			_ = l.NetVM.FakeNM.Close() // it may have left the bus before
-		}
-		errs = append(errs, l.NetVM.nm.Stop(ctx, syscall.SIGKILL), l.NetVM.StopPolkit(ctx), l.NetVM.bus.Stop(ctx, syscall.SIGKILL))
+	for _, a := range l.appVMs() {
+		errs = append(errs, a.end(ctx))
+	}
+	netvms := l.netvms()
+	slices.Reverse(netvms)
+	for _, v := range netvms {
+		errs = append(errs, v.end(ctx))
 	}
 	for _, p := range l.portals {
 		errs = append(errs, p.close())

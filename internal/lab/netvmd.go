@@ -2,31 +2,28 @@ package lab
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"syscall"
 
 	"netvmd/internal/lab/notify"
 )
 
-const notifySocket = netvmdDir + "/notify"
-
 // StartNetvmd starts the daemon and waits until it says READY=1 (sd_notify(3)).
 func (v *NetVM) StartNetvmd(ctx context.Context) error {
 	if v.options.Netvmd == "" {
-		return errors.New("netvm: no netvmd was given to the lab")
+		return fmt.Errorf("%s: no netvmd was given to the lab", v.Name)
 	}
 	v.notices.Close()
 	var err error
-	if v.notices, err = notify.Listen(notifySocket); err != nil {
-		return fmt.Errorf("netvm: %w", err)
+	if v.notices, err = notify.Listen(v.notifySocket()); err != nil {
+		return fmt.Errorf("%s: %w", v.Name, err)
 	}
 	level := v.options.LogLevel
 	if level == "" {
 		level = "debug"
 	}
-	cmd := daemonCommand(ctx, v.options.Netvmd, "--config", configPath, "--log-level", level)
-	cmd.Env = append(v.Environ(), "NOTIFY_SOCKET="+notifySocket)
+	cmd := daemonCommand(ctx, v.options.Netvmd, "--config", v.NetvmdConfig(), "--log-level", level)
+	cmd.Env = append(v.Environ(), "NOTIFY_SOCKET="+v.notifySocket())
 	if v.netvmd, err = v.startDaemon(ctx, "netvmd", "", cmd); err != nil {
 		return err
 	}
@@ -50,11 +47,4 @@ func (v *NetVM) TermNetvmd(ctx context.Context) error {
 // Netvmd returns the daemon's process, nil before it was started.
 func (v *NetVM) Netvmd() *Process { return v.netvmd }
 
-// NetvmdConfig returns the path of the daemon's configuration; programs given to Run take it as --config.
-func (v *NetVM) NetvmdConfig() string { return configPath }
-
-// RuntimeDir is netvmd's, where the records of the vifs are.
-func (v *NetVM) RuntimeDir() string { return netvmdDir + "/run" }
-
-// StateDir is netvmd's, where the persistent override is.
-func (v *NetVM) StateDir() string { return netvmdDir + "/state" }
+func (v *NetVM) notifySocket() string { return v.Dir + "/netvmd/notify" }

@@ -30,40 +30,40 @@ func findPolkit() (string, error) {
 	return "", errors.New("lab: no polkitd: install it with `apt-get install polkitd` (Debian) or `dnf install polkit` (Fedora)")
 }
 
-// StartPolkit starts a real polkitd in the netvm, which knows our actions and no others, and waits until it is on the
+// StartPolkit starts a real polkitd in the domain, which knows our actions and no others, and waits until it is on the
 // bus. rules are JavaScript, polkit(8); "" = none.
-func (v *NetVM) StartPolkit(ctx context.Context, rules string) error {
+func (d *Domain) StartPolkit(ctx context.Context, rules string) error {
 	program, err := findPolkit()
 	if err != nil {
 		return err
 	}
-	if v.polkit == nil {
-		if err := v.Do(hidePolicies); err != nil {
-			return fmt.Errorf("netvm: the machine's polkit policies: %w", err)
+	if d.polkit == nil {
+		if err := d.Do(hidePolicies); err != nil {
+			return fmt.Errorf("%s: the machine's polkit policies: %w", d.Name, err)
 		}
 	}
-	if err := v.Do(func() error {
+	if err := d.Do(func() error {
 		return os.WriteFile(polkitEtc+"/rules.d/50-lab.rules", []byte(rules), 0o644)
 	}); err != nil {
-		return fmt.Errorf("netvm: polkit's rules: %w", err)
+		return fmt.Errorf("%s: polkit's rules: %w", d.Name, err)
 	}
-	owned, err := v.awaitName(ctx, polkitName)
+	owned, err := d.awaitName(ctx, polkitName)
 	if err != nil {
 		return err
 	}
 	cmd := daemonCommand(ctx, program, "--no-debug")
-	cmd.Env = v.Environ()
-	if v.polkit, err = v.startDaemon(ctx, "polkitd", "", cmd); err != nil {
+	cmd.Env = d.Environ()
+	if d.polkit, err = d.startDaemon(ctx, "polkitd", "", cmd); err != nil {
 		return err
 	}
-	return v.polkit.await(ctx, owned, "take its name on the bus")
+	return d.polkit.await(ctx, owned, "take its name on the bus")
 }
 
 // StopPolkit ends polkitd.
-func (v *NetVM) StopPolkit(ctx context.Context) error { return v.polkit.Stop(ctx, syscall.SIGKILL) }
+func (d *Domain) StopPolkit(ctx context.Context) error { return d.polkit.Stop(ctx, syscall.SIGKILL) }
 
 // Polkit returns polkitd's process, nil before it was started.
-func (v *NetVM) Polkit() *Process { return v.polkit }
+func (d *Domain) Polkit() *Process { return d.polkit }
 
 // hidePolicies covers the machine's actions and rules: of these only ours are in the lab.
 func hidePolicies() error {

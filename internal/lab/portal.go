@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"sync/atomic"
 	"time"
 )
@@ -124,14 +125,14 @@ func TurnPortal(ctx context.Context, shut bool) error {
 	if err != nil {
 		return fmt.Errorf("portal: %w", err)
 	}
-	return errors.Join(answer.Body.Close(), checkConnectivity(ctx))
+	return errors.Join(answer.Body.Close(), checkConnectivity(ctx, os.Getenv("DBUS_SYSTEM_BUS_ADDRESS")))
 }
 
 // CheckConnectivity has NetworkManager look now how far it gets, as it does by itself every few minutes.
-func (v *NetVM) CheckConnectivity(ctx context.Context) error { return checkConnectivity(ctx) }
+func (d *Domain) CheckConnectivity(ctx context.Context) error { return checkConnectivity(ctx, d.bus) }
 
-func checkConnectivity(ctx context.Context) error {
-	conn, err := connectBus()
+func checkConnectivity(ctx context.Context, bus string) error {
+	conn, err := connectBus(bus)
 	if err != nil {
 		return err
 	}

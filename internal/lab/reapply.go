@@ -16,8 +16,8 @@ const (
 
 // SetResolvers gives an active device these IPv4 resolvers instead of those of DHCP, at run time, by what
 // `nmcli device modify` does: one Reapply call, so a benchmark does not pay for a process with each change.
-func (v *NetVM) SetResolvers(ctx context.Context, device string, resolvers ...netip.Addr) error {
-	conn, err := v.Bus()
+func (d *Domain) SetResolvers(ctx context.Context, device string, resolvers ...netip.Addr) error {
+	conn, err := d.Bus()
 	if err != nil {
 		return err
 	}

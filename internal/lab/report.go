@@ -9,6 +9,7 @@ import (
 
 	"netvmd/dbus"
 	"netvmd/internal/netvm"
+	"netvmd/internal/systembus"
 )
 
 const (
@@ -19,11 +20,14 @@ const (
 	busTimeout = 10 * time.Second
 )
 
+// at has dbus find the netvm's bus.
+func (v *NetVM) at(ctx context.Context) context.Context { return systembus.At(ctx, v.bus) }
+
 // Status asks netvmd for all that it publishes.
 func (v *NetVM) Status(ctx context.Context) (status netvm.Status, err error) {
-	client, err := dbus.Connect(ctx)
+	client, err := dbus.Connect(v.at(ctx))
 	if err != nil {
-		return status, fmt.Errorf("netvm: %w", err)
+		return status, fmt.Errorf("%s: %w", v.Name, err)
 	}
 	defer func() { err = errors.Join(err, client.Close()) }()
 	if status, err = client.Status(ctx); err != nil {
@@ -70,7 +74,7 @@ type Watch struct {
 // Watch starts to follow netvmd. Close it.
 func (v *NetVM) Watch(ctx context.Context) *Watch {
 	ctx, cancel := context.WithCancel(ctx)
-	return &Watch{cancel, dbus.Watch(ctx)}
+	return &Watch{cancel, dbus.Watch(v.at(ctx))}
 }
 
 // Close ends the watch.

@@ -35,44 +35,46 @@ func FindResolved(dir string) (string, error) {
 	return "", errors.New("lab: no systemd-resolved: run `make deps` as root, which brings it")
 }
 
-// StartResolved starts a real systemd-resolved in the netvm and waits until it is on the bus.
-func (v *NetVM) StartResolved(ctx context.Context, program string) error {
-	if err := v.addResolvedUser(); err != nil {
-		return fmt.Errorf("netvm: the user of systemd-resolved: %w", err)
+// StartResolved starts a real systemd-resolved in the domain and waits until it is on the bus.
+func (d *Domain) StartResolved(ctx context.Context, program string) error {
+	if err := d.addResolvedUser(); err != nil {
+		return fmt.Errorf("%s: the user of systemd-resolved: %w", d.Name, err)
 	}
-	owned, err := v.awaitName(ctx, resolvedName)
+	owned, err := d.awaitName(ctx, resolvedName)
 	if err != nil {
 		return err
 	}
 	cmd := exec.Command(program)
-	cmd.Env = v.Environ()
-	if v.resolved, err = v.startDaemon(ctx, "systemd-resolved", "", cmd); err != nil {
+	cmd.Env = d.Environ()
+	if d.resolved, err = d.startDaemon(ctx, "systemd-resolved", "", cmd); err != nil {
 		return err
 	}
-	return v.resolved.await(ctx, owned, "take its name on the bus")
+	return d.resolved.await(ctx, owned, "take its name on the bus")
 }
 
 // StopResolved ends systemd-resolved.
-func (v *NetVM) StopResolved(ctx context.Context) error { return v.resolved.Stop(ctx, syscall.SIGTERM) }
+func (d *Domain) StopResolved(ctx context.Context) error {
+	return d.resolved.Stop(ctx, syscall.SIGTERM)
+}
 
 // addResolvedUser makes the user that the package would have made, and the folder that it owns.
-func (v *NetVM) addResolvedUser() error {
+func (d *Domain) addResolvedUser() error {
 	for path, line := range map[string]string{
 		"/etc/passwd": fmt.Sprintf("%s:x:%d:%d::/:/bin/false\n", resolvedUser, resolvedID, resolvedID),
 		"/etc/group":  fmt.Sprintf("%s:x:%d:\n", resolvedUser, resolvedID),
 	} {
-		text, err := v.ReadFile(path)
+		text, err := d.ReadFile(path)
 		if err != nil {
 			return err
 		}
 		if strings.Contains(string(text), resolvedUser+":") {
 			continue
 		}
-		if err := v.ReplaceFile(path, append(text, line...)); err != nil {
+		if err := d.ReplaceFile(path, append(text, line...)); err != nil {
 			return err
 		}
 	}
-	return v.Do(func() error {
+	return d.Do(func() error {
 		const dir = "/run/systemd/resolve"
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return err
@@ -94,10 +96,10 @@ func (v *NetVM) addResolvedUser() error {
 }
 
 // SetLinkDNS tells systemd-resolved the servers of one device, as NetworkManager or a VPN's script would.
-func (v *NetVM) SetLinkDNS(ctx context.Context, device string, servers ...netip.Addr) error {
-	link, err := v.links.LinkByName(device)
+func (d *Domain) SetLinkDNS(ctx context.Context, device string, servers ...netip.Addr) error {
+	link, err := d.links.LinkByName(device)
 	if err != nil {
-		return fmt.Errorf("netvm: find link %s: %w", device, err)
+		return fmt.Errorf("%s: find link %s: %w", d.Name, device, err)
 	}
 	type server struct {
 		Family  int32
@@ -110,7 +112,7 @@ func (v *NetVM) SetLinkDNS(ctx context.Context, device string, servers ...netip.
 			list[i].Family = unix.AF_INET6
 		}
 	}
-	conn, err := v.Bus()
+	conn, err := d.Bus()
 	if err != nil {
 		return err
 	}

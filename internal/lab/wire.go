@@ -35,14 +35,14 @@ const (
 )
 
 // wireAs joins the bus as a user.
-func wireAs(u User) (*wire, error) {
-	socket, err := dialAs(u)
+func (d *Domain) wireAs(u User) (*wire, error) {
+	socket, err := d.dialAs(u)
 	if err != nil {
 		return nil, err
 	}
 	w := &wire{Conn: socket, in: bufio.NewReader(socket)}
 	if err := w.join(u); err != nil {
-		return nil, errors.Join(fmt.Errorf("netvm: join the bus as %s: %w", u.Name, err), w.Close())
+		return nil, errors.Join(fmt.Errorf("%s: join the bus as %s: %w", d.Name, u.Name, err), w.Close())
 	}
 	return w, nil
 }
@@ -156,7 +156,7 @@ func (v *NetVM) CallWithGiants(ctx context.Context, u User, times, servers int) 
 	if err != nil {
 		return nil, err
 	}
-	w, err := wireAs(u)
+	w, err := v.wireAs(u)
 	if err != nil {
 		return nil, err
 	}
@@ -180,7 +180,7 @@ func (v *NetVM) Deaf(u User, calls int) (io.Closer, error) {
 	if err != nil {
 		return nil, err
 	}
-	w, err := wireAs(u)
+	w, err := v.wireAs(u)
 	if err != nil {
 		return nil, err
 	}

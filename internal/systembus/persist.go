@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io/fs"
 	"log/slog"
-	"os"
 	"strings"
 	"time"
 
@@ -37,7 +36,7 @@ func Persist(ctx context.Context, log *slog.Logger, session func(context.Context
 			socket, watched = nil, false
 		}
 		if socket == nil {
-			socket = watchSocket(log)
+			socket = watchSocket(ctx, log)
 		}
 		// A socket that has not appeared since it is watched is waited for, and for nothing else.
 		forGood := watched && errors.Is(err, fs.ErrNotExist)
@@ -56,8 +55,8 @@ type socketWatch struct {
 }
 
 // watchSocket returns nil if the socket cannot be watched, after a word in the log if it should be.
-func watchSocket(log *slog.Logger) *socketWatch {
-	found := sockets(os.Getenv("DBUS_SYSTEM_BUS_ADDRESS"))
+func watchSocket(ctx context.Context, log *slog.Logger) *socketWatch {
+	found := sockets(address(ctx))
 	if len(found) != 1 || strings.HasPrefix(found[0], "@") {
 		return nil
 	}

@@ -57,11 +57,28 @@ func open(ctx context.Context, s *sieve) (*godbus.Conn, error) {
 	return conn, nil
 }
 
+// addressKey is the key of a bus's address in a context.
+type addressKey struct{}
+
+// At returns a context under which the system bus is the one at an address, as DBUS_SYSTEM_BUS_ADDRESS would have it: for a
+// program that speaks with more machines than its own.
+func At(ctx context.Context, address string) context.Context {
+	return context.WithValue(ctx, addressKey{}, address)
+}
+
+// address is where the system bus listens.
+func address(ctx context.Context) string {
+	if at, is := ctx.Value(addressKey{}).(string); is {
+		return at
+	}
+	return os.Getenv("DBUS_SYSTEM_BUS_ADDRESS")
+}
+
 // dial connects to the first address that takes it.
 func dial(ctx context.Context) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
-	sockets := sockets(os.Getenv("DBUS_SYSTEM_BUS_ADDRESS"))
+	sockets := sockets(address(ctx))
 	err := errors.New("DBUS_SYSTEM_BUS_ADDRESS names no Unix socket")
 	for _, socket := range sockets {
 		var conn net.Conn
