@@ -164,6 +164,7 @@ func (r *reading) exists(path string) bool {
 type role struct {
 	name      string
 	ipv6      bool // it takes IPv6 addresses, and no other
+	either    bool // it takes addresses of both families
 	linkLocal bool // it takes link-local ones too
 }
 
@@ -172,6 +173,10 @@ var (
 	theGateway6        = role{name: "the vifs' IPv6 gateway", ipv6: true, linkLocal: true} // Qubes itself uses one
 	aVirtualDNSAddress = role{name: "a virtual DNS address"}
 	anUplinksAddress   = role{name: "an address of the uplink"}
+	anUplinksAddress6  = role{name: "an IPv6 address of the uplink", ipv6: true}
+	theNextGateway     = role{name: "the uplink's gateway"}
+	theNextGateway6    = role{name: "the uplink's IPv6 gateway", ipv6: true, linkLocal: true} // Qubes itself uses one
+	aNameserver        = role{name: "a nameserver", either: true}
 	aVisibleAddress    = role{name: "an AppVM's visible address"}
 )
 
@@ -179,12 +184,17 @@ var (
 // an IPv4 tail.
 const maxShown, maxAddress = 64, 45
 
+// shorten quotes a bad value, and leaves out what nobody would read.
+func shorten(value string) string {
+	if len(value) > maxShown {
+		return fmt.Sprintf("%q…", value[:maxShown])
+	}
+	return fmt.Sprintf("%q", value)
+}
+
 // parseAddress reads an address for a role. The error shows the value and says what is wrong with it.
 func parseAddress(value string, role role) (netip.Addr, error) {
-	shown := fmt.Sprintf("%q", value[:min(len(value), maxShown)])
-	if len(value) > maxShown {
-		shown += "…"
-	}
+	shown := shorten(value)
 	if len(value) > maxAddress {
 		return netip.Addr{}, fmt.Errorf("%s is no address: %d bytes are too many", shown, len(value))
 	}
@@ -210,7 +220,7 @@ func (r role) objection(a netip.Addr) string {
 		return "it has a zone"
 	case a.Is4() && r.ipv6:
 		return "an IPv4 address"
-	case a.Is6() && !r.ipv6:
+	case a.Is6() && !r.ipv6 && !r.either:
 		return "an IPv6 address"
 	case a.IsUnspecified():
 		return "the unspecified address"

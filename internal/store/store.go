@@ -55,6 +55,7 @@ type keys struct {
 	uplink            []string // present where another netvm serves this one
 	harden            string
 	mapping           string // a format for the AppVM's address and the last part of the path
+	own               uplinkKeys
 }
 
 var qubesDBKeys = keys{
@@ -65,6 +66,7 @@ var qubesDBKeys = keys{
 	uplink:   []string{"/qubes-primary-dns", "/qubes-ip"},
 	harden:   "/qubes-service/" + hardenService,
 	mapping:  "/mapped-ip/%s/%s",
+	own:      qubesDBUplink,
 }
 
 // As Qubes OS 2 had it.
@@ -74,6 +76,7 @@ var xenStoreKeys = keys{
 	gatewayIsDNS: true,
 	dns:          []string{"qubes_netvm_secondary_dns"},
 	uplink:       []string{"qubes_ip"},
+	own:          xenStoreUplink,
 }
 
 // watched are the keys whose changes matter.

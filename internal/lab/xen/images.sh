@@ -102,7 +102,8 @@ build_appvm() {
 	local tree=$work/appvm
 	new_tree "$tree"
 	add_modules "$tree" xen-netfront
-	add_ours "$tree" netvm-lab
+	add_ours "$tree" netvm-lab netvmctl
+	cp "$here/domains/served.sh" "$tree/lab/"
 	install -m 0755 "$here/domains/appvm-init" "$tree/init"
 	pack "$tree" "$tree.cpio"
 }
@@ -116,7 +117,7 @@ build_backend() {
 	ln -s /run/lock "$tree/var/lock"
 	: >"$tree/etc/xen/xl.conf"
 	mapfile -t modules < <(netfilter_modules)
-	add_modules "$tree" xen-privcmd xenfs xen-evtchn xen-gntdev xen-gntalloc xen-netback veth "${modules[@]}"
+	add_modules "$tree" xen-privcmd xenfs xen-evtchn xen-gntdev xen-gntalloc xen-netback xen-netfront veth "${modules[@]}"
 	# A real ip, as busybox's knows no groups and namespaces; and bash as sh, as busybox's prefers busybox's own ip.
 	rm "$tree"/bin/{ip,sh}
 	add_programs "$tree" /bin/{ip,bash} /usr/sbin/{nft,conntrack,dnsmasq} "$debian"/usr/bin/xenstore-{read,write,ls,exists} \
@@ -124,8 +125,8 @@ build_backend() {
 	ln -s bash "$tree/bin/sh"
 	# xl ends its threads by pthread_cancel, which loads this library by name.
 	cp -L "/$libraries/libgcc_s.so.1" "$tree/$libraries/"
-	add_ours "$tree" netvmd netvm-lab vif-route-netvm
-	cp "$here"/domains/{backend.sh,stream,netvmd.toml,dnsmasq.conf} "$tree/lab/"
+	add_ours "$tree" netvmd netvmctl netvm-lab vif-route-netvm
+	cp "$here"/domains/{backend.sh,served.sh,stream,netvmd.toml,dnsmasq.conf} "$tree/lab/"
 	ln -s /lab/netvmd.toml "$tree/etc/netvmd/netvmd.toml"
 }
 
@@ -136,7 +137,7 @@ build_domains() {
 	pack "$tree" "$work/driver.cpio"
 
 	install -m 0755 "$here/domains/dom0-init" "$tree/init"
-	cp "$here"/domains/{story,checks.sh,domains.sh} "$work"/{vmlinux,appvm.cpio,driver.cpio} "$tree/lab/"
+	cp "$here"/domains/{story,checks.sh,domains.sh,chain.sh,visit.sh} "$work"/{vmlinux,appvm.cpio,driver.cpio} "$tree/lab/"
 	pack "$tree" "$work/dom0.cpio"
 }
 

@@ -5,20 +5,20 @@
 toolstack=$(echo /usr/lib/xen-*/bin)
 export PATH=$PATH:$toolstack:/usr/lib/netvmd
 
-# The addresses behind the uplink: a server and a DNS server, and one that nothing but forged packets is sent to.
+# The addresses behind the uplink: a server, two DNS servers, and one that nothing but forged packets is sent to.
 readonly server4=192.0.2.80 server6=2001:db8::80
+readonly resolver=192.0.2.53 other_resolver=192.0.2.54
 readonly stream_port=7
 readonly bait4=192.0.2.81 bait6=2001:db8::81
 
 prepare_backend() {
-	for module in xen-privcmd xenfs xen-evtchn xen-gntdev xen-gntalloc xen-netback; do modprobe "$module"; done
+	for module in xen-privcmd xenfs xen-evtchn xen-gntdev xen-gntalloc xen-netback xen-netfront; do modprobe "$module"; done
 	mount -t xenfs xenfs /proc/xen
 	echo 1 >/proc/sys/net/ipv4/ip_forward
 	echo 1 >/proc/sys/net/ipv6/conf/all/forwarding
-	add_uplink
 }
 
-# add_uplink makes a network behind this domain, as a namespace at the other end of a cable.
+# add_uplink makes a network behind this domain, as a namespace at the other end of a cable, and says who resolves there.
 add_uplink() {
 	ip netns add outside
 	ip link add eth0 type veth peer name inside netns outside
@@ -26,7 +26,7 @@ add_uplink() {
 	ip addr add 2001:db8::1/64 dev eth0 nodad
 	ip link set eth0 up
 	local address
-	for address in "$server4/24" "$bait4/24" 192.0.2.53/24; do ip -n outside addr add "$address" dev inside; done
+	for address in "$server4/24" "$bait4/24" "$resolver/24" "$other_resolver/24"; do ip -n outside addr add "$address" dev inside; done
 	for address in "$server6/64" "$bait6/64"; do ip -n outside addr add "$address" dev inside nodad; done
 	ip -n outside link set lo up
 	ip -n outside link set inside up
@@ -40,9 +40,13 @@ add_uplink() {
 			}
 		}
 	END
-	ip netns exec outside dnsmasq --conf-file=/lab/dnsmasq.conf
+	for address in "$resolver" "$other_resolver"; do
+		ip netns exec outside dnsmasq --conf-file=/lab/dnsmasq.conf --pid-file="/run/dnsmasq-$address.pid" \
+			--listen-address="$address" --txt-record="whoami.lab,$address"
+	done
+	echo "nameserver $resolver" >/etc/resolv.conf
 	# A server that never ends and costs little: a line ten times a second.
-	ip netns exec outside nc -ll -p "$stream_port" -e /lab/stream &
+	ip netns exec outside nc -ll -p "$stream_port" -e /lab/stream >/dev/null 2>&1 &
 }
 
 # forged_arrivals prints how many packets for the bait came out of the uplink.
@@ -105,6 +109,9 @@ start_netvmd() {
 }
 
 kill_netvmd() { kill -9 "$(cat /run/netvmd.pid)"; }
+
+# dns_targets prints where the virtual DNS addresses lead.
+dns_targets() { nft list map ip netvmd dns-targets; }
 
 # offloaded: the flowtable carries a TCP flow to the server.
 offloaded() { conntrack -L -p tcp -d "$server4" | grep -F '[OFFLOAD]'; }

@@ -52,3 +52,15 @@ prints() {
 		return 1
 	fi
 }
+
+# prints_only TEXT COMMAND...: the command succeeds, and prints the text and nothing else.
+prints_only() {
+	local text=$1 said code=0
+	shift
+	said=$("$@" 2>&1) || code=$?
+	if [ "$code" != 0 ] || [ "$said" != "$text" ]; then
+		echo "exit code $code: $said"
+		echo "expected: $text"
+		return 1
+	fi
+}

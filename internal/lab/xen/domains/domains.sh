@@ -28,6 +28,26 @@ domain() {
 # create NAME: creates the domain that `domain` described.
 create() { timeout "$PATIENCE" xl create "/tmp/$1.cfg"; }
 
+# tell DOMAIN KEY VALUE...: what the toolstack has to say to a domain, in its part of XenStore.
+tell() {
+	local home
+	home=/local/domain/$(xl domid "${1/dom0/Domain-0}")
+	shift
+	while [ $# -gt 0 ]; do
+		xenstore-write "$home/$1" "$2"
+		shift 2
+	done
+}
+
+# is_netvm DOMAIN NET: the domain serves others, which have NET.1 and NET.254 as their nameservers.
+is_netvm() { tell "$1" qubes_netvm_gateway "$2.1" qubes_netvm_secondary_dns "$2.254"; }
+
+# is_served DOMAIN NET HOST: the domain has the address NET.HOST with a netvm that serves NET.
+is_served() { tell "$1" qubes_ip "$2.$3" qubes_netmask 255.255.255.0 qubes_gateway "$2.1" qubes_secondary_dns "$2.254"; }
+
+# What `routes` prints in a served domain.
+readonly one_route='0.0.0.0 0.0.0.0 0.0.0.0 U 0 0 0 eth0'
+
 # open_console NAME: from now on the domain does what `on` says.
 open_console() {
 	local tty fd

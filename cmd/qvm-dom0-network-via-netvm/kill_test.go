@@ -1,0 +1,91 @@
+package main
+
+import (
+	"fmt"
+	"os/exec"
+	"testing"
+)
+
+// deaths are the system calls with which the program changes something. It is killed at the first of each kind, then at the
+// second, and so on, until a run is over before. fsync is what the journal ends each line with.
+var deaths = []string{"fsync", "pwrite64", "renameat", "sendto", "unlinkat"}
+
+// maxDeaths is more than a run has calls of one kind.
+const maxDeaths = 60
+
+// kill runs the program under strace, which kills it at the n-th call of a kind; false = it was over before. strace looks
+// at its first thread alone, and not at each xl.
+func (s *scene) kill(call string, n int, args ...string) bool {
+	s.t.Helper()
+	cmd := s.command(args...)
+	strace := []string{"strace", "-qq", "-o", "/dev/null", "-e", "trace=" + call, "-e", fmt.Sprintf("inject=%s:signal=KILL:when=%d", call, n)}
+	path, err := exec.LookPath(strace[0])
+	s.must(err)
+	cmd.Path, cmd.Args = path, append(strace, cmd.Args...)
+	return s.finish(cmd).code != 0
+}
+
+// overDeaths kills the program at each instant, each time in a scene of its own.
+func overDeaths(t *testing.T, test func(s *scene, kill func(args ...string) bool)) {
+	for _, call := range deaths {
+		t.Run("at "+call, func(t *testing.T) {
+			for n, killed := 1, true; killed; n++ {
+				if n > maxDeaths {
+					t.Fatalf("no end after %d", n)
+				}
+				t.Run(fmt.Sprint(n), func(t *testing.T) {
+					s := newScene(t)
+					test(s, func(args ...string) bool {
+						killed = s.kill(call, n, args...)
+						return killed
+					})
+				})
+			}
+		})
+	}
+}
+
+func TestUpKilledAtAnyInstantIsTakenBackByDown(t *testing.T) {
+	overDeaths(t, func(s *scene, kill func(...string) bool) {
+		before := s.view()
+		kill("up")
+		s.runs("down")
+		s.mustBe(before)
+	})
+}
+
+func TestDownKilledAtAnyInstantIsFinishedByDown(t *testing.T) {
+	overDeaths(t, func(s *scene, kill func(...string) bool) {
+		before := s.view()
+		s.runs("up")
+		if kill("down") {
+			s.runs("down")
+		}
+		s.mustBe(before)
+	})
+}
+
+// A run of xl is not the program: it goes on when that is killed, and the next run waits for it.
+func TestKilledWhileXlIsAtWork(t *testing.T) {
+	for _, tc := range []struct {
+		command, killed string
+	}{
+		{"pause", "up"}, {"network-attach", "up"}, {"network-detach", "down"}, {"unpause", "down"},
+	} {
+		for _, at := range []string{"before", "after"} {
+			t.Run(tc.command+" "+at, func(t *testing.T) {
+				s := newScene(t)
+				before := s.view()
+				if tc.killed == "down" {
+					s.runs("up")
+				}
+				s.goesWrong(ruin{Command: tc.command, Times: 1, KillAt: at})
+				if r := s.finish(s.command(tc.killed)); r.code == 0 {
+					t.Errorf("%s was not killed: %q", tc.killed, r)
+				}
+				s.runs("down")
+				s.mustBe(before)
+			})
+		}
+	}
+}

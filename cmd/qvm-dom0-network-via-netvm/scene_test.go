@@ -1,0 +1,227 @@
+// The tests of the program as a whole: in a network namespace, with a stand-in for xl and a XenStore of the lab.
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"netvmd/internal/lab"
+)
+
+// programRoot makes this test program the one under test; what stands before the kernel's files is its value.
+const programRoot = "NETVMD_TEST_DOM0_ROOT"
+
+// init keeps the program on its first thread, which is the one that strace looks at.
+func init() { runtime.LockOSThread() }
+
+func TestMain(m *testing.M) {
+	if filepath.Base(os.Args[0]) == "xl" {
+		os.Exit(runStandIn(os.Args[1:]))
+	}
+	if root := os.Getenv(programRoot); root != "" {
+		signal.Ignore(syscall.SIGPIPE)
+		os.Exit(run(os.Args[1:], os.Stdout, os.Stderr, root))
+	}
+	if err := lab.Enter(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(m.Run())
+}
+
+// patience bounds each test.
+const patience = time.Minute
+
+const (
+	boot      = "9f3b2b0e-6d2b-4c55-9d0b-1c53d0e6a001"
+	otherBoot = "9f3b2b0e-6d2b-4c55-9d0b-1c53d0e6a002"
+)
+
+// scene is a dom0 with its domains.
+type scene struct {
+	t     *testing.T
+	ctx   context.Context
+	dir   string
+	store *lab.XenStore
+}
+
+// newScene is a Qubes-like machine: the netvm, two AppVMs, one of them with a stub domain, and one that its user has paused.
+func newScene(t *testing.T) *scene {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	t.Cleanup(cancel)
+	s := &scene{t: t, ctx: ctx, dir: t.TempDir()}
+	for _, dir := range []string{"bin", "state", "run", "proc/xen", "proc/sys/kernel/random"} {
+		s.must(os.MkdirAll(filepath.Join(s.dir, dir), 0o755))
+	}
+	s.must(os.Symlink(executable(t), filepath.Join(s.dir, "bin/xl")))
+	s.write("proc/xen/capabilities", "control_d\n")
+	s.write("proc/sys/kernel/random/boot_id", boot+"\n")
+	s.write("resolv.conf", "# dom0's own\nnameserver 192.0.2.1\n")
+	s.must(os.Chmod(s.path("resolv.conf"), 0o640))
+	s.write("netvmd.toml", fmt.Sprintf("state_dir = %q\nruntime_dir = %q\n[dns]\nresolv_conf = %q\n[store]\nxenstore_path = %q\n",
+		s.path("state"), s.path("run"), s.path("resolv.conf"), s.path(xenstoreFile)))
+	var err error
+	s.store, err = lab.StartXenStore(s.path(xenstoreFile))
+	s.must(err)
+	t.Cleanup(func() { _ = s.store.Close() })
+	s.store.Set("/local/domain/1/qubes_netvm_gateway", "10.137.0.6")
+	s.guests(guest{0, "Domain-0", "00000000-0000-0000-0000-000000000000", 0, ""},
+		guest{1, "sys-net", uuidOf(1), 0, ""}, guest{2, "sys-net-dm", uuidOf(2), 0, ""},
+		guest{3, "work", uuidOf(3), 0, ""}, guest{4, "work-dm", uuidOf(4), 0, ""},
+		guest{5, "vault", uuidOf(5), 1, ""}, guest{7, "ended", uuidOf(7), 0, "s"}, guest{9, "personal", uuidOf(9), 0, ""})
+	return s
+}
+
+func executable(t *testing.T) string {
+	t.Helper()
+	path, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func (s *scene) must(err error) {
+	s.t.Helper()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *scene) path(name string) string { return filepath.Join(s.dir, name) }
+
+func (s *scene) write(name, text string) {
+	s.t.Helper()
+	s.must(os.WriteFile(s.path(name), []byte(text), 0o644))
+}
+
+func (s *scene) guests(guests ...guest) {
+	s.t.Helper()
+	s.must(writeGuests(s.dir, guests))
+}
+
+// change changes the domain with a name.
+func (s *scene) change(name string, how func(*guest)) {
+	s.t.Helper()
+	guests, err := readGuests(s.dir)
+	s.must(err)
+	i := slices.IndexFunc(guests, func(g guest) bool { return g.Name == name })
+	how(&guests[i])
+	s.guests(guests...)
+}
+
+// goesWrong has something go wrong in the stand-in.
+func (s *scene) goesWrong(r ruin) {
+	s.t.Helper()
+	s.must(writeJSON(s.path(ruinFile), r))
+}
+
+// command prepares the program.
+func (s *scene) command(args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(s.ctx, executable(s.t), append(args, "--config", s.path("netvmd.toml"))...)
+	cmd.Env = append(os.Environ(), programRoot+"="+s.dir, standInDir+"="+s.dir, "PATH="+s.path("bin")+":"+os.Getenv("PATH"))
+	return cmd
+}
+
+// result is what a run said.
+type result struct {
+	code           int
+	out, complaint string
+}
+
+func (s *scene) finish(cmd *exec.Cmd) result {
+	s.t.Helper()
+	var out, complaints bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &complaints
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		s.t.Fatal(err)
+	}
+	if strings.Contains(complaints.String(), "DATA RACE") {
+		s.t.Error(complaints.String())
+	}
+	return result{cmd.ProcessState.ExitCode(), out.String(), complaints.String()}
+}
+
+// runs wants the program to succeed.
+func (s *scene) runs(args ...string) string {
+	s.t.Helper()
+	r := s.finish(s.command(args...))
+	if r.code != 0 || r.complaint != "" {
+		s.t.Fatalf("%q: exit code %d, said %q", args, r.code, r.complaint)
+	}
+	return r.out
+}
+
+// fails wants the program to fail, with these words in what it says.
+func (s *scene) fails(code int, words string, args ...string) {
+	s.t.Helper()
+	r := s.finish(s.command(args...))
+	if r.code != code || !strings.Contains(r.complaint, words) || strings.Count(r.complaint, "\n") != 1 {
+		s.t.Errorf("%q: exit code %d, said %q; want %d and one line with %q", args, r.code, r.complaint, code, words)
+	}
+}
+
+// view is all that the program changes.
+func (s *scene) view() string {
+	s.t.Helper()
+	var b strings.Builder
+	for _, command := range []string{"ip -br link", "ip -br address", "ip route show table all", "ip -6 route", "ip neigh"} {
+		out, err := exec.CommandContext(s.ctx, "sh", "-c", command).CombinedOutput()
+		s.must(err)
+		fmt.Fprintf(&b, "$ %s\n%s", command, out)
+	}
+	for _, name := range []string{"resolv.conf", domainsFile} {
+		info, err := os.Lstat(s.path(name))
+		s.must(err)
+		text, err := os.ReadFile(s.path(name))
+		s.must(err)
+		fmt.Fprintf(&b, "%s %s\n%s\n", name, info.Mode(), text)
+	}
+	for _, dir := range []string{"state", "run", "run/uplinks"} {
+		entries, err := os.ReadDir(s.path(dir))
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			s.t.Fatal(err)
+		}
+		for _, e := range entries {
+			if !e.IsDir() && filepath.Ext(e.Name()) != ".lock" {
+				fmt.Fprintf(&b, "%s/%s\n", dir, e.Name())
+			}
+		}
+	}
+	return b.String()
+}
+
+// mustBe wants everything to be as it was in a view.
+func (s *scene) mustBe(before string) {
+	s.t.Helper()
+	if after := s.view(); after != before {
+		s.t.Errorf("it is\n%s\nwant\n%s", after, before)
+	}
+}
+
+// states tells of each domain how often it is paused.
+func (s *scene) states() string {
+	s.t.Helper()
+	guests, err := readGuests(s.dir)
+	s.must(err)
+	var words []string
+	for _, g := range guests[1:] {
+		words = append(words, fmt.Sprintf("%s %d", g.Name, g.Pauses))
+	}
+	return strings.Join(words, ", ")
+}

@@ -1,0 +1,155 @@
+package uplink
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// sysctlRoot is where the kernel's settings are; each network namespace sees its own.
+const sysctlRoot = "/proc/sys"
+
+// neighbourLimits bound the kernel's table of neighbours (gc_thresh1 to 3 of ip-sysctl). On the link of a netvm each
+// destination is a neighbour of its own, and the kernel's 1,024 are too few for a busy domain: what is beyond them cannot be
+// reached. Only the machine's own network namespace has these settings. In entries, some 400 bytes each.
+var neighbourLimits = []sysctl{
+	{"net/ipv4/neigh/default/gc_thresh1", "2048", true},
+	{"net/ipv4/neigh/default/gc_thresh2", "8192", true},
+	{"net/ipv4/neigh/default/gc_thresh3", "16384", true},
+}
+
+// globals is the folder of settings that are not of one interface.
+const globals = "net/ipv4/neigh/default/"
+
+// sysctl is a setting, by its path below sysctlRoot.
+type sysctl struct {
+	path, value string
+	atLeast     bool // a larger one is as good
+}
+
+// sysctlsOf are the settings that an interface needs.
+func sysctlsOf(s Spec) []sysctl {
+	if s.Network {
+		return nil
+	}
+	// The store says what the routes are, and not who sends router advertisements.
+	return append(slices.Clone(neighbourLimits), sysctl{path: "net/ipv6/conf/" + s.Interface + "/accept_ra", value: "0"})
+}
+
+// current returns what a setting is, "" if the kernel does not have it here.
+func (c sysctl) current() (string, error) {
+	text, err := os.ReadFile(filepath.Join(sysctlRoot, c.path))
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("read sysctl %s: %w", c.path, err)
+	}
+	return strings.TrimSpace(string(text)), nil
+}
+
+// met tells whether a setting is as it must be, or cannot be set.
+func (c sysctl) met(is string) bool {
+	if is == "" || is == c.value {
+		return true
+	}
+	have, err := strconv.Atoi(is)
+	need, otherwise := strconv.Atoi(c.value)
+	return c.atLeast && err == nil && otherwise == nil && have >= need
+}
+
+// rememberSysctls notes what the settings are that will be changed, unless that is known.
+func rememberSysctls(r *record, list []sysctl) error {
+	for _, c := range list {
+		is, err := c.current()
+		if err != nil {
+			return err
+		}
+		if _, known := r.Sysctls[c.path]; known || c.met(is) {
+			continue
+		}
+		if r.Sysctls == nil {
+			r.Sysctls = map[string]string{}
+		}
+		r.Sysctls[c.path] = is
+	}
+	return nil
+}
+
+// writeSysctls sets those that are not as they must be.
+func writeSysctls(list []sysctl) (changes []string, err error) {
+	for _, c := range list {
+		is, err := c.current()
+		if err != nil {
+			return changes, err
+		}
+		if c.met(is) {
+			continue
+		}
+		if err := c.write(); err != nil {
+			return changes, err
+		}
+		changes = append(changes, fmt.Sprintf("set sysctl %s to %s", c.path, c.value))
+	}
+	return changes, nil
+}
+
+// restoreSysctls sets those that were changed to what they were. Settings of all interfaces stay as long as another one
+// needs them.
+func (s *Setup) restoreSysctls(name string, before map[string]string) (changes []string, err error) {
+	shared, err := s.othersThan(name)
+	if err != nil {
+		return nil, err
+	}
+	for path, value := range before {
+		c := sysctl{path: path, value: value}
+		is, err := c.current()
+		if err != nil {
+			return changes, err
+		}
+		if c.met(is) || shared && strings.HasPrefix(path, globals) {
+			continue
+		}
+		if err := c.write(); err != nil {
+			return changes, err
+		}
+		changes = append(changes, fmt.Sprintf("set sysctl %s to %s", path, c.value))
+	}
+	slices.Sort(changes)
+	return changes, nil
+}
+
+func (c sysctl) write() error {
+	if err := os.WriteFile(filepath.Join(sysctlRoot, c.path), []byte(c.value), 0o644); err != nil {
+		return fmt.Errorf("set sysctl %s to %s: %w", c.path, c.value, err)
+	}
+	return nil
+}
+
+// globalsOf are those of the settings that do not go with an interface.
+func globalsOf(before map[string]string) map[string]string {
+	out := map[string]string{}
+	for path, value := range before {
+		if strings.HasPrefix(path, globals) {
+			out[path] = value
+		}
+	}
+	return out
+}
+
+// othersThan tells whether another interface than this one is set up.
+func (s *Setup) othersThan(name string) (bool, error) {
+	entries, err := os.ReadDir(s.Dir)
+	if err != nil {
+		return false, fmt.Errorf("look for other uplinks: %w", err)
+	}
+	return slices.ContainsFunc(entries, func(e os.DirEntry) bool {
+		other, is := strings.CutSuffix(e.Name(), ".json")
+		return is && other != name
+	}), nil
+}
