@@ -101,7 +101,7 @@ func (s *served) active() {
 // online wants the network to be as the toolstack says: a name resolves through the netvm, by what the C library reads.
 func (s *served) online() {
 	s.t.Helper()
-	s.says("ip -4 route show", "default dev eth0 scope link")
+	s.says("ip -4 route show | sed 's/ proto [a-z]*//'", "default dev eth0 scope link")
 	s.says("ip -4 -o address show dev eth0 | grep -o 'inet [^ ]*'", "inet "+s.Work.Address.String()+"/32")
 	s.has("whoami.lab", s.sh("getent ahostsv4 whoami.lab"), s.Home.Resolvers[0].String())
 }
