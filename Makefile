@@ -25,6 +25,7 @@ TRAY_LIBS := gtk+-3.0 ayatana-appindicator3-0.1
 BIN      ?= bin
 # Where the packages come, and who answers for them.
 DIST       ?= dist
+PACKAGES   := netvmd-vm netvmd netvmd-tray
 MAINTAINER ?= netvmd developers <netvmd@project.invalid>
 PAGES    := $(notdir $(basename $(wildcard packaging/man/*.md)))
 # The tray's pictures. Below 32 pixels no drawing is sharp at every size: 16 and 22 have drawings of their own.
@@ -43,7 +44,7 @@ MD2MAN        := go run github.com/cpuguy83/go-md2man/v2@v2.0.7
 FUZZTIME ?= 10s
 IDLE     ?= 60s
 
-.PHONY: help demo test build man completions lint bench fuzz xen test-packages vuln install install-netvmd install-netvmd-tray packages deps deps-demo check unit headers icons tray-pictures
+.PHONY: help demo test build man completions lint bench fuzz xen test-packages vuln install install-netvmd install-netvmd-vm install-netvmd-tray packages deps deps-demo check unit headers icons tray-pictures
 .DELETE_ON_ERROR:
 
 help: ## print this
@@ -121,15 +122,15 @@ test-packages: ## the packages of all formats, looked at, installed, upgraded an
 vuln: ## known vulnerabilities in what we import (asks the Go vulnerability database)
 	$(GOVULNCHECK) ./...
 
-install: install-netvmd install-netvmd-tray ## into DESTDIR
+install: $(PACKAGES:%=install-%) ## into DESTDIR
 
-# What is in the package netvmd.
-install-netvmd: man completions
-	install -D -m 0755 -t $(DESTDIR)/usr/bin $(BIN)/netvmd $(BIN)/netvmctl
+# What is in the package netvmd: the netvm's.
+install-netvmd: man
+	install -D -m 0755 -t $(DESTDIR)/usr/bin $(BIN)/netvmd
 	install -D -m 0755 -t $(DESTDIR)/usr/lib/netvmd $(BIN)/vif-route-netvm
 	mkdir -p $(DESTDIR)/etc/xen/scripts
 	ln -sf /usr/lib/netvmd/vif-route-netvm $(DESTDIR)/etc/xen/scripts/vif-route-netvm
-	install -D -m 0644 -t $(DESTDIR)/usr/lib/systemd/system $(wildcard packaging/systemd/*.service)
+	install -D -m 0644 -t $(DESTDIR)/usr/lib/systemd/system $(wildcard packaging/systemd/netvmd*.service)
 	install -D -m 0644 -t $(DESTDIR)/usr/lib/systemd/system/NetworkManager-dispatcher.service.d packaging/systemd/NetworkManager-dispatcher.service.d/30-netvmd.conf
 	install -D -m 0644 -t $(DESTDIR)/usr/lib/systemd/system/qubes-network.service.d packaging/systemd/qubes-network.service.d/30-netvmd.conf
 	install -D -m 0644 -t $(DESTDIR)/usr/lib/systemd/system-preset packaging/systemd/75-netvmd.preset
@@ -143,14 +144,23 @@ install-netvmd: man completions
 	install -D -m 0644 -t $(DESTDIR)/usr/lib/NetworkManager/conf.d packaging/NetworkManager/30-netvm-vifs.conf
 	install -D -m 0644 -t $(DESTDIR)/usr/share/polkit-1/actions packaging/polkit/org.qubes_os.NetVM1.policy
 	install -D -m 0644 packaging/netvmd.toml $(DESTDIR)/etc/netvmd/netvmd.toml
+	install -D -m 0644 -t $(DESTDIR)/usr/share/man/man5 $(BIN)/man/netvmd.toml.5 $(BIN)/man/org.qubes_os.NetVM1.5
+	install -D -m 0644 -t $(DESTDIR)/usr/share/man/man8 $(BIN)/man/netvmd.8 $(BIN)/man/vif-route-netvm.8
+	install -D -m 0644 -t $(DESTDIR)/usr/share/doc/netvmd/examples packaging/examples/wg0.conf
+	install -D -m 0755 -t $(DESTDIR)/usr/share/doc/netvmd/examples packaging/examples/openvpn-dns
+
+# What is in the package netvmd-vm: for every domain that a netvm serves, and netvmctl for all.
+install-netvmd-vm: man completions
+	install -D -m 0755 -t $(DESTDIR)/usr/bin $(BIN)/netvmctl
+	install -D -m 0644 -t $(DESTDIR)/usr/lib/systemd/system packaging/systemd/netvm-uplink@.service
+	install -D -m 0644 -t $(DESTDIR)/usr/lib/systemd/system/qubes-network-uplink@.service.d packaging/systemd/qubes-network-uplink@.service.d/30-netvmd.conf
+	install -D -m 0644 -t $(DESTDIR)/usr/lib/udev/rules.d packaging/udev/90-netvm-uplink.rules
+	install -D -m 0755 -t $(DESTDIR)/etc/qubes/post-install.d packaging/qubes/30-netvmd-vm.sh
 	install -D -m 0644 -t $(DESTDIR)/usr/share/man/man1 $(BIN)/man/netvmctl.1
-	install -D -m 0644 -t $(DESTDIR)/usr/share/man/man5 $(BIN)/man/*.5
-	install -D -m 0644 -t $(DESTDIR)/usr/share/man/man8 $(BIN)/man/*.8
+	install -D -m 0644 -t $(DESTDIR)/usr/share/man/man8 $(BIN)/man/netvm-uplink.8
 	install -D -m 0644 -t $(DESTDIR)/usr/share/bash-completion/completions $(BIN)/completions/netvmctl
 	install -D -m 0644 -t $(DESTDIR)/usr/share/zsh/site-functions $(BIN)/completions/_netvmctl
 	install -D -m 0644 -t $(DESTDIR)/usr/share/fish/vendor_completions.d $(BIN)/completions/netvmctl.fish
-	install -D -m 0644 -t $(DESTDIR)/usr/share/doc/netvmd/examples packaging/examples/wg0.conf
-	install -D -m 0755 -t $(DESTDIR)/usr/share/doc/netvmd/examples packaging/examples/openvpn-dns
 
 # What is in the package netvmd-tray.
 install-netvmd-tray: man icons
@@ -166,10 +176,11 @@ install-netvmd-tray: man icons
 	install -D -m 0644 -t $(HICOLOR)/scalable/apps packaging/icons/$(APP_ICON).svg
 	install -D -m 0644 -t $(DESTDIR)/usr/share/man/man1 $(BIN)/man/netvm-tray.1
 
-packages: build ## deb, rpm and Arch packages into dist/
+packages: man completions icons ## deb, rpm and Arch packages into dist/
 	rm -rf $(BIN)/root
-	$(MAKE) --no-print-directory install-netvmd DESTDIR=$(BIN)/root/netvmd
-	$(MAKE) --no-print-directory install-netvmd-tray DESTDIR=$(BIN)/root/netvmd-tray
+	@for package in $(PACKAGES); do \
+	  $(MAKE) --no-print-directory $(addprefix --assume-old=,$^) install-$$package DESTDIR=$(BIN)/root/$$package || exit 1; \
+	done
 	packaging/nfpm/build.sh $(BIN)/root $(DIST) '$(VERSION)' '$(MAINTAINER)'
 
 deps: ## install what the build, the lab and the tests need (apt or dnf, as root)

@@ -138,13 +138,13 @@ func (n *Network) address() error {
 	return n.addRoute("lan0", appVMs6, n.site.netvm6, 0)
 }
 
-// StartResolver starts the DNS server of one of the network's resolver addresses. It answers TXT whoami.lab
-// with that address, over UDP and TCP, and refuses every other name.
+// StartResolver starts the DNS server of one of the network's resolver addresses. It answers whoami.lab,
+// as TXT and as an address, with that address, over UDP and TCP, and refuses every other name.
 func (n *Network) StartResolver(ctx context.Context, r netip.Addr) error {
 	p, err := n.startDaemon(ctx, "resolver-"+n.Name+"-"+r.String(), "started, version", daemonCommand(ctx, "dnsmasq",
 		"--keep-in-foreground", "--conf-file=/dev/null", "--user=root", "--group=", "--log-facility=-",
 		"--no-resolv", "--no-hosts", "--pid-file=", "--bind-interfaces", "--listen-address="+r.String(),
-		"--txt-record="+questionName+","+r.String()))
+		"--txt-record="+questionName+","+r.String(), "--host-record="+questionName+","+r.String()))
 	if err != nil {
 		return err
 	}

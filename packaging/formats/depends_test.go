@@ -32,17 +32,22 @@ func libraries(t *testing.T, p *elf.File) []string {
 }
 
 func TestWhatHasNoLibrariesDependsOnNone(t *testing.T) {
-	a := find(t, built(t), "netvmd", "rpm")
-	for path, e := range a.files(t) {
-		if e.mode == 0o755 && strings.HasPrefix(string(e.text), elf.ELFMAG) {
-			if needs := libraries(t, a.program(t, path)); len(needs) > 0 {
-				t.Errorf("%s needs %q", path, needs)
+	for _, name := range names {
+		if name == "netvmd-tray" {
+			continue
+		}
+		a := find(t, built(t), name, "rpm")
+		for path, e := range a.files(t) {
+			if e.mode == 0o755 && strings.HasPrefix(string(e.text), elf.ELFMAG) {
+				if needs := libraries(t, a.program(t, path)); len(needs) > 0 {
+					t.Errorf("%s needs %q", path, needs)
+				}
 			}
 		}
-	}
-	for _, r := range a.query(t, `[%{REQUIRENAME}\n]`) {
-		if strings.Contains(r, ".so") {
-			t.Errorf("the rpm depends on %s", r)
+		for _, r := range a.query(t, `[%{REQUIRENAME}\n]`) {
+			if strings.Contains(r, ".so") {
+				t.Errorf("the rpm of %s depends on %s", name, r)
+			}
 		}
 	}
 }
@@ -52,7 +57,7 @@ const applet = "usr/bin/netvm-tray"
 func TestTheTrayDependsOnWhatItIsLinkedWith(t *testing.T) {
 	p := find(t, built(t), "netvmd-tray", "deb").program(t, applet)
 	glibc := newestGlibc(t, p)
-	deb, rpm := depends(t, "deb"), depends(t, "rpm")
+	deb, rpm := depends(t, "netvmd-tray", "deb"), depends(t, "netvmd-tray", "rpm")
 	for _, library := range libraries(t, p) {
 		if owner := debianPackage(t, library); !regexp.MustCompile(`(^|[ ,|])` + regexp.QuoteMeta(owner) + `([ ,|]|$)`).MatchString(deb) {
 			t.Errorf("the deb does not depend on %s, which has %s: %s", owner, library, deb)
@@ -70,20 +75,25 @@ func TestTheTrayDependsOnWhatItIsLinkedWith(t *testing.T) {
 	}
 }
 
-func TestTheTrayDependsOnItsOwnVersionOfNetvmd(t *testing.T) {
-	for format, want := range map[string]string{
-		"deb": "netvmd (= " + version + ")", "rpm": "netvmd = " + version + ",", "arch": "netvmd=" + version + ",",
-	} {
-		if got := depends(t, format); !strings.Contains(got, want) {
-			t.Errorf("%s: it wants %s, and not %s", format, got, want)
+// needs is which other package of ours a package depends on.
+var needs = map[string]string{"netvmd": "netvmd-vm", "netvmd-tray": "netvmd"}
+
+func TestPackagesDependOnEachOthersOwnVersion(t *testing.T) {
+	for name, other := range needs {
+		for format, want := range map[string]string{
+			"deb": other + " (= " + version + "),", "rpm": other + " = " + version + ",", "arch": other + "=" + version + ",",
+		} {
+			if got := depends(t, name, format) + ","; !strings.Contains(got, want) {
+				t.Errorf("%s of %s: it wants %s, and not %s", format, name, got, want)
+			}
 		}
 	}
 }
 
-// depends is what the tray's package depends on, in its format's words.
-func depends(t *testing.T, format string) string {
+// depends is what a package depends on, in its format's words.
+func depends(t *testing.T, name, format string) string {
 	t.Helper()
-	a := find(t, built(t), "netvmd-tray", format)
+	a := find(t, built(t), name, format)
 	switch format {
 	case "deb":
 		return strings.TrimSpace(string(output(t, "dpkg-deb", "--field", a.file, "Depends")))

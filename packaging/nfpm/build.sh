@@ -1,5 +1,5 @@
 #!/bin/sh
-# make packages: a package of each format from each tree that make install made, ROOTS/netvmd and ROOTS/netvmd-tray.
+# make packages: a package of each format from each tree that make install made, ROOTS/netvmd and so on.
 #   build.sh ROOTS DIST VERSION MAINTAINER
 # SOURCE_DATE_EPOCH is the time of every file, so that what is built twice is the same.
 set -eu
@@ -15,7 +15,7 @@ nfpm=github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.43.0
 
 # finish makes a tree what a package wants: compressed pages, folders that everybody may read, one time.
 finish() {
-	find "$1/usr/share/man" -type f -exec gzip -9n {} +
+	find "$1/usr/share/man" -type f ! -name '*.gz' -exec gzip -9n {} +
 	find "$1" -type d -exec chmod 755 {} +
 	find "$1" -exec touch --no-dereference --date "@$SOURCE_DATE_EPOCH" {} +
 }
@@ -34,12 +34,18 @@ write_texts() {
 	cat "$here/lintian/$1" >"$texts/lintian"
 }
 
-# A format's scripts are the steps that all have in common, and when to take them.
+# A package's scripts for a format are its steps, and when to take them. Those without a file of steps have none.
 write_scripts() {
-	mkdir -p "$roots/scripts/$1"
-	for script in "$here/$1"/*; do
-		cat "$here/steps.sh" "$script" >"$roots/scripts/$1/${script##*/}"
+	[ -e "$here/$1.sh" ] || return 0
+	mkdir -p "scripts/$1/$2"
+	for script in "$here/$2"/*; do
+		cat "$here/steps.sh" "$here/$1.sh" "$script" >"scripts/$1/$2/${script##*/}"
 	done
+}
+
+write_config() {
+	mkdir -p config
+	sed "s/NAME/$1/g" "$here/common.yaml" | cat - "$here/$1.yaml" >"config/$1.yaml"
 }
 
 # A version with "-" is older than the one without that. Debian and Fedora say so with "~", Arch with a letter.
@@ -62,7 +68,7 @@ description_of() {
 # pack makes one package. What nfpm says is of interest when it fails.
 pack() {
 	said=$(PACKAGE_VERSION=$(version_of "$1") DESCRIPTION=$(description_of "$1" "$2") \
-		"$tools/nfpm" package --config "$here/$2.yaml" --packager "$1" --target "$dist") || { echo "$said" >&2; exit 1; }
+		"$tools/nfpm" package --config "config/$2.yaml" --packager "$1" --target "$dist") || { echo "$said" >&2; exit 1; }
 	echo "${said##*created package: }"
 }
 
@@ -76,15 +82,14 @@ umask 022
 tools=$(mktemp -d)
 trap 'rm -rf "$tools"' EXIT
 GOBIN=$tools go install "$nfpm"
-for format in deb rpm archlinux; do
-	write_scripts "$format"
-done
 # From here the configurations find their files.
 cd "$roots"
-for package in netvmd netvmd-tray; do
-	finish "$package"
-	write_texts "$package"
+for tree in netvmd*; do
+	finish "$tree"
+	write_texts "$tree"
+	write_config "$tree"
 	for format in deb rpm archlinux; do
-		pack "$format" "$package"
+		write_scripts "$tree" "$format"
+		pack "$format" "$tree"
 	done
 done

@@ -11,12 +11,16 @@ import (
 // standIn notes how it is called, and answers what the machine would: it knows what runs and what is enabled by files.
 const standIn = `#!/bin/sh
 echo "${0##*/} $*" >>/calls
+for drop_in in /run/systemd/system/*.d/*; do
+	[ ! -e "$drop_in" ] || echo "  with $(tr '\n' ' ' <"$drop_in")" >>/calls
+done
 [ ! -e /all-fail ] || exit 1
 case "${0##*/} $*" in
 "systemctl --quiet is-enabled "*) [ -e "/enabled/$3" ] ;;
 "systemctl --quiet is-active "*) [ -e "/active/$3" ] ;;
 "systemd-detect-virt "*) [ -e /chroot ] ;;
 "nft list table ip qubes") [ -e /qubes-table ] ;;
+"netvmctl uplink show") [ -e /served ] ;;
 "netvmctl firewall unload") [ ! -e /admitted ] || { echo 'vif4.0 would be cut off' >&2; exit 1; } ;;
 esac
 `
@@ -35,19 +39,20 @@ var (
 	udev    = []string{"active/systemd-udevd.service"}
 	nm      = []string{"active/NetworkManager.service"}
 	state   = []string{"run/netvmd/vifs/vif4.0.json", "var/lib/netvmd/override.json", "etc/netvmd/"}
+	uplink  = []string{"run/netvmd/uplinks/eth0.json"}
 	vif     = []string{"sys/class/net/vif4.0/"}
 )
 
-// machine is the root of one, in which the scripts run.
+// machine is the root of one, in which a package's scripts run.
 type machine struct {
 	*testing.T
-	root string
+	root, pack string
 }
 
-// newMachine has the real shell and its tools of this machine, and of what a netvm has the given files alone.
-func newMachine(t *testing.T, has ...[]string) machine {
+// newMachine has the real shell and its tools of this machine, and of what a domain has the given files alone.
+func newMachine(t *testing.T, pack string, has ...[]string) machine {
 	t.Helper()
-	m := machine{t, t.TempDir()}
+	m := machine{t, t.TempDir(), pack}
 	for _, files := range append(has, []string{"host/", "dev/", "usr/", "run/", "calls"}) {
 		for _, f := range files {
 			m.make(f, "")
@@ -89,7 +94,7 @@ func (m machine) make(name, text string) {
 func (m machine) run(call string) string {
 	m.Helper()
 	words := strings.Fields(call)
-	script, err := exec.Command("cat", "steps.sh", words[0]).Output()
+	script, err := exec.Command("cat", "steps.sh", m.pack+".sh", words[0]).Output()
 	if err != nil {
 		m.Fatal(err)
 	}
@@ -103,7 +108,7 @@ func (m machine) run(call string) string {
 			cmd.Args[i] = ""
 		}
 	}
-	cmd.Env = []string{"PATH=/stand-ins:/usr/sbin:/usr/bin:/sbin:/bin"}
+	cmd.Env = []string{"PATH=/stand-ins:/usr/sbin:/usr/bin:/sbin:/bin", "DPKG_MAINTSCRIPT_PACKAGE=" + m.pack}
 	said, err := cmd.CombinedOutput()
 	if err != nil {
 		m.Fatalf("%s: %v\n%s", call, err, said)

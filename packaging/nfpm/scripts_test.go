@@ -70,17 +70,20 @@ func join(parts ...any) []string {
 // have makes one machine's files of several's.
 func have(lists ...[]string) []string { return slices.Concat(lists...) }
 
+// life is a moment in a package's life: what its scripts do then.
+type life struct {
+	name   string
+	has    []string
+	before string   // a script that ran before
+	runs   []string // the same in each format
+	calls  []string
+	says   string
+	gone   []string
+	stays  []string
+}
+
 func TestScripts(t *testing.T) {
-	for _, tc := range []struct {
-		name   string
-		has    []string
-		before string   // a script that ran before
-		runs   []string // the same in each format
-		calls  []string
-		says   string
-		gone   []string
-		stays  []string
-	}{
+	scripts(t, "netvmd", []life{
 		{
 			name: "a new one in a Qubes VM is enabled, and started", has: have(booted, qubes, enabled),
 			runs: []string{"deb/postinst configure ''", "rpm/post 1", "archlinux/post_install 1.0-1"},
@@ -185,10 +188,19 @@ func TestScripts(t *testing.T) {
 			has:  []string{"etc/xen/scripts/", "etc/qubes/post-install.d/10-other.sh"},
 			runs: []string{"rpm/postun 0"}, gone: []string{"etc/xen"}, stays: []string{"etc/qubes/post-install.d/10-other.sh"},
 		},
-	} {
+		{
+			name: "what netvmd-vm keeps of the machine's own network stays", has: have(booted, state, uplink),
+			runs: []string{"deb/postrm remove"}, calls: join(inChroot, reread, dispatcher), gone: []string{"run/netvmd/vifs"}, stays: uplink,
+		},
+	})
+}
+
+// scripts runs a package's scripts through what may happen to it.
+func scripts(t *testing.T, pack string, lives []life) {
+	for _, tc := range lives {
 		t.Run(tc.name, func(t *testing.T) {
 			for _, run := range tc.runs {
-				m := newMachine(t, tc.has)
+				m := newMachine(t, pack, tc.has)
 				if tc.before != "" {
 					m.run(tc.before)
 				}
@@ -224,7 +236,7 @@ func TestRemovalHandsBackToQubes(t *testing.T) {
 		{"where there is none, there is nobody to take over", nil, []string{asksTable, unload}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			m := newMachine(t, booted, tc.has)
+			m := newMachine(t, "netvmd", booted, tc.has)
 			m.make("usr/lib/qubes/qubes-setup-dnat-to-ns", standIn)
 			if said := m.run("deb/prerm remove"); said != "" {
 				t.Errorf("it says %q", said)
@@ -243,18 +255,21 @@ func TestNoStepFailsTheTransaction(t *testing.T) {
 		"deb/postrm remove", "deb/postrm purge", "rpm/post 1", "rpm/post 2", "rpm/preun 0", "rpm/preun 1", "rpm/postun 0", "rpm/postun 1",
 		"archlinux/post_install 1", "archlinux/post_upgrade 1 2", "archlinux/pre_remove 1", "archlinux/post_remove 1",
 	} {
-		newMachine(t, booted, qubes, enabled, []string{"all-fail"}).run(script)
+		for _, pack := range []string{"netvmd", "netvmd-vm"} {
+			newMachine(t, pack, booted, qubes, enabled, []string{"all-fail"}).run(script)
+		}
 	}
 }
 
 // What the shells of the package managers run, as build.sh writes it.
 func TestScriptsAreClean(t *testing.T) {
-	scripts, err := filepath.Glob("*/p*")
-	if err != nil || len(scripts) < 10 {
-		t.Fatalf("scripts: %q %v", scripts, err)
+	found, err := filepath.Glob("*/p*")
+	if err != nil || len(found) < 10 {
+		t.Fatalf("scripts: %q %v", found, err)
 	}
-	for _, script := range scripts {
-		checkShell(t, "steps.sh", script)
+	for _, script := range found {
+		checkShell(t, "steps.sh", "netvmd.sh", script)
+		checkShell(t, "steps.sh", "netvmd-vm.sh", script)
 	}
 	for _, script := range []string{"build.sh", "licenses.sh"} {
 		checkShell(t, script)

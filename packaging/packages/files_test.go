@@ -14,10 +14,10 @@ const othersFiles = `^(/etc/(machine-id|resolv.conf|\.pwd.lock|ld.so.cache)|/var
 // listFiles prints what is on a disk: a line each, with kind, mode, owner and what a link leads to.
 const listFiles = `find / -xdev -regextype posix-extended -not -regex '` + othersFiles + `' -printf '%p %y %m %u:%g %l\n' | sort`
 
-// files are all that the netvm has on its disk, and its users.
-func (n *netvm) files() string {
-	n.t.Helper()
-	return n.sh(listFiles + "; getent passwd; getent group")
+// files are all that it has on its disk, and its users.
+func (d *debian) files() string {
+	d.t.Helper()
+	return d.sh(listFiles + "; getent passwd; getent group")
 }
 
 // differences are the lines that only one of two texts has, marked with - and +.
@@ -37,9 +37,9 @@ func differences(before, after string) (out []string) {
 }
 
 // same wants that nothing changed.
-func (n *netvm) same(what, before, after string) {
-	n.t.Helper()
+func (d *debian) same(what, before, after string) {
+	d.t.Helper()
 	if changed := differences(before, after); len(changed) > 0 {
-		n.t.Errorf("%s changed:\n%s", what, strings.Join(changed, "\n"))
+		d.t.Errorf("%s changed:\n%s", what, strings.Join(changed, "\n"))
 	}
 }

@@ -46,12 +46,12 @@ var (
 
 const (
 	configured = "/etc/netvmd/netvmd.toml"
-	bothNames  = " netvmd netvmd-tray"
+	ourNames   = " netvmd netvmd-vm netvmd-tray"
 	// hint is what an installation says of how to go on.
 	hint = "systemctl enable --now netvmd"
 )
 
-// packages are the files of both packages, in the netvm.
+// packages are the files of all packages, in the netvm.
 func (f foreign) packages(version string) string {
 	return " " + packagesAt + "/" + version + "/netvmd*" + f.ending
 }
@@ -107,7 +107,7 @@ func (f foreign) inAFolder(n *netvm) {
 		if said := f.inFolder(n, f.install, packagesFolder+"/0.9.1/netvmd*"+f.ending); strings.Contains(said, "\n") || !strings.Contains(said, hint) {
 			n.t.Errorf("it said %q", said)
 		}
-		if said := f.inFolder(n, f.remove, bothNames); said != "" {
+		if said := f.inFolder(n, f.remove, ourNames); said != "" {
 			n.t.Errorf("it said %q", said)
 		}
 		n.same("what is on the disk", before, n.onDisk())
@@ -124,7 +124,7 @@ func (f foreign) inAFolder(n *netvm) {
 				n.t.Errorf("%s: %v: %s", unit, err, out)
 			}
 		}
-		if said := f.inFolder(n, f.remove, bothNames); said != "" {
+		if said := f.inFolder(n, f.remove, ourNames); said != "" {
 			n.t.Errorf("it said %q", said)
 		}
 		n.same("what is on the disk", before, n.onDisk())
@@ -178,7 +178,7 @@ func (f foreign) comes(n *netvm) {
 // isWhole has the package manager compare what it installed with what is there: only these files may differ.
 func (f foreign) isWhole(n *netvm, changed ...string) {
 	n.t.Helper()
-	out, err := n.NetVM.Machine.Run(n.ctx, "sh", "-c", f.verify+bothNames)
+	out, err := n.NetVM.Machine.Run(n.ctx, "sh", "-c", f.verify+ourNames)
 	for _, line := range strings.Split(strings.TrimSpace(out), "\n") {
 		fine := line == "" || strings.HasSuffix(line, ", 0 altered files")
 		for _, path := range changed {
@@ -225,7 +225,7 @@ func (n *netvm) rules() string {
 func (f foreign) goes(n *netvm, before string) {
 	n.step("removing them cuts nobody off, and says what stays", func(n *netvm) {
 		l := n.load()
-		said := f.talk(n.sh(f.remove + bothNames))
+		said := f.talk(n.sh(f.remove + ourNames))
 		n.answered(n.Home.Resolvers[0], n.Home.Resolvers[1])
 		l.unharmed(n.Home.Resolvers[0], n.Home.Resolvers[1])
 		n.has("what it said", said, n.Work.Vif, "its rules stay", configured+f.saved)
@@ -242,7 +242,7 @@ func (f foreign) goes(n *netvm, before string) {
 	})
 	n.step("removed when the AppVM has gone, they leave nothing but the admin's configuration", func(n *netvm) {
 		n.must(n.Work.Detach(n.ctx))
-		n.sh(f.remove + bothNames)
+		n.sh(f.remove + ourNames)
 		n.says("nft list tables", "")
 		n.says("find /run -name '*netvm*'", "")
 		n.says("systemctl list-unit-files --no-legend 'netvm*' '*NetVM1*'", "")

@@ -27,42 +27,48 @@ const (
 	flowPort = 4242
 )
 
+// story is what is told of a Debian that is a domain of a lab.
+type story struct {
+	*lab.Lab
+	debian
+}
+
 // load is what an AppVM does while something happens to its netvm: it asks both virtual addresses, over UDP and TCP, and
 // has a connection open to a server on the Internet.
 type load struct {
-	n     *netvm
+	s     *story
 	loops map[string]*lab.Loop // by what they ask
 	flow  *flow
 }
 
-func (n *netvm) load() *load {
-	n.t.Helper()
-	l := &load{n: n, loops: make(map[string]*lab.Loop), flow: n.connect()}
+func (s *story) load() *load {
+	s.t.Helper()
+	l := &load{s: s, loops: make(map[string]*lab.Loop), flow: s.connect()}
 	for _, virtual := range lab.Virtual4 {
-		l.loops["UDP to "+virtual.String()] = n.Work.AskLoop(n.ctx, virtual, lab.Question{Timeout: answerLimit}, askEvery)
-		l.loops["TCP to "+virtual.String()] = n.Work.AskLoop(n.ctx, virtual, lab.Question{TCP: true, Timeout: answerLimit}, askOverTCP)
+		l.loops["UDP to "+virtual.String()] = s.Work.AskLoop(s.ctx, virtual, lab.Question{Timeout: answerLimit}, askEvery)
+		l.loops["TCP to "+virtual.String()] = s.Work.AskLoop(s.ctx, virtual, lab.Question{TCP: true, Timeout: answerLimit}, askOverTCP)
 	}
 	return l
 }
 
 // unharmed ends the load and wants that nothing of it was lost: each query was answered, and by one of the resolvers.
 func (l *load) unharmed(resolvers ...netip.Addr) {
-	l.n.t.Helper()
+	l.s.t.Helper()
 	if err := l.flow.close(); err != nil {
-		l.n.t.Errorf("the connection to the Internet: %v", err)
+		l.s.t.Errorf("the connection to the Internet: %v", err)
 	}
 	now := time.Now()
 	for name, loop := range l.loops {
 		// What is asked from now on counts too, and each has asked at least once.
-		_, err := loop.Await(l.n.ctx, now, func(lab.Sample) bool { return true })
-		l.n.must(err)
+		_, err := loop.Await(l.s.ctx, now, func(lab.Sample) bool { return true })
+		l.s.must(err)
 		t := lab.Count(loop.Stop())
 		good := 0
 		for _, r := range resolvers {
 			good += t.By[r]
 		}
 		if good != t.Asked {
-			l.n.t.Errorf("queries over %s: %+v; want all answered, by %s", name, t, resolvers)
+			l.s.t.Errorf("queries over %s: %+v; want all answered, by %s", name, t, resolvers)
 		}
 	}
 }
@@ -76,20 +82,20 @@ type flow struct {
 	served   chan error
 }
 
-func (n *netvm) connect() *flow {
-	n.t.Helper()
+func (s *story) connect() *flow {
+	s.t.Helper()
 	f := &flow{ended: make(chan error, 1), served: make(chan error, 1)}
 	at := netip.AddrPortFrom(lab.Internet, flowPort).String()
-	n.must(n.Home.Go(func() (err error) {
+	s.must(s.Home.Go(func() (err error) {
 		f.listener, err = net.Listen("tcp", at)
 		return err
 	}))
 	go func() { f.served <- f.serve() }()
-	n.must(n.Work.Go(func() (err error) {
+	s.must(s.Work.Go(func() (err error) {
 		f.client, err = net.DialTimeout("tcp", at, answerLimit)
 		return err
 	}))
-	ctx, cancel := context.WithCancel(n.ctx)
+	ctx, cancel := context.WithCancel(s.ctx)
 	f.cancel = cancel
 	go func() { f.ended <- f.beat(ctx) }()
 	return f

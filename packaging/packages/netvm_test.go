@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"strings"
 	"testing"
 	"time"
 
@@ -24,12 +23,22 @@ const (
 // gateway is the netvm's address towards AppVMs. On plain Xen the admin writes it down.
 const gateway = "10.137.0.6"
 
-// Where the container sees the packages: a folder for each version.
+// packagesAt is where the container sees the packages: a folder for each version.
+const packagesAt = "/opt/packages"
+
+// debs are the packages of a netvm, of a version; in that of newest netvmd has another default in its configuration.
+func debs(version string) string {
+	return deb("netvmd-vm", version) + " " + deb("netvmd", version)
+}
+
+func deb(name, version string) string {
+	return packagesAt + "/" + version + "/" + name + "_" + version + "_amd64.deb"
+}
+
 const (
-	packagesAt = "/opt/packages"
-	older      = packagesAt + "/0.9.1/netvmd_0.9.1_amd64.deb"
-	newer      = packagesAt + "/0.9.2/netvmd_0.9.2_amd64.deb"
-	newest     = packagesAt + "/0.9.3/netvmd_0.9.3_amd64.deb" // with another default in its configuration
+	older  = "0.9.1"
+	newer  = "0.9.2"
+	newest = "0.9.3"
 )
 
 // What run.sh made: the root that is booted, and the packages.
@@ -48,23 +57,12 @@ func TestMain(m *testing.M) {
 }
 
 // netvm is a Debian that is booted as the netvm of a lab, and the story that is told of it.
-type netvm struct {
-	*lab.Lab
-	t      *testing.T
-	ctx    context.Context
-	system lab.System
-}
+type netvm struct{ story }
 
 // newNetVM makes a Debian as it comes out of its own packages, not booted yet.
 func newNetVM(t *testing.T) *netvm {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	t.Cleanup(cancel)
-	system, err := lab.NewSystem(strings.ReplaceAll(t.Name(), "/", "-"), rootFolder)
-	if err != nil {
-		t.Fatal(err)
-	}
-	n := &netvm{t: t, ctx: ctx, system: system}
+	n := &netvm{story{debian: newDebian(t)}}
 	t.Cleanup(func() {
 		if n.Lab == nil {
 			return
@@ -87,6 +85,7 @@ func (n *netvm) boot(o lab.Options, binds ...container.Bind) {
 	n.must(n.Office.Unplug())
 	binds = append(binds, container.Bind{From: packagesFolder, To: packagesAt, ReadOnly: true})
 	n.must(n.NetVM.Boot(n.ctx, n.system, binds...))
+	n.machine = n.NetVM.Machine
 	n.sh("nm-online --wait-for-startup --quiet --timeout=60") // what differs later is not its first lease
 }
 
@@ -98,69 +97,14 @@ func (n *netvm) shutDown() {
 	n.Lab = nil
 }
 
-// step is a part of the story that begins where the one before ended: without that one there is nothing to begin with.
+// step is a part of the story, in which it may be booted again.
 func (n *netvm) step(name string, f func(n *netvm)) {
 	n.t.Helper()
-	ok := n.t.Run(name, func(t *testing.T) {
-		of := *n
-		of.t = t
-		var cancel context.CancelFunc
-		of.ctx, cancel = context.WithTimeout(n.ctx, stepPatience)
-		defer cancel()
-		defer func() { n.Lab = of.Lab }() // a step may boot it again
+	n.debian.step(name, func(d debian) {
+		of := netvm{story{n.Lab, d}}
+		defer func() { n.Lab, n.machine = of.Lab, of.machine }()
 		f(&of)
 	})
-	if !ok {
-		n.t.FailNow()
-	}
-}
-
-func (n *netvm) must(err error) {
-	n.t.Helper()
-	if err != nil {
-		n.t.Fatal(err)
-	}
-}
-
-// sh runs a line of shell in the netvm, wants it to succeed and returns what it printed.
-func (n *netvm) sh(line string) string {
-	n.t.Helper()
-	out, err := n.NetVM.Machine.Run(n.ctx, "sh", "-c", line)
-	n.must(err)
-	return strings.TrimSpace(out)
-}
-
-// says runs a line of shell in the netvm, whatever its exit code, and wants it to print this.
-func (n *netvm) says(line, want string) {
-	n.t.Helper()
-	out, err := n.NetVM.Machine.Run(n.ctx, "sh", "-c", line)
-	if got := strings.TrimSpace(out); got != want {
-		n.t.Errorf("%s: %q (%v), want %q", line, got, err, want)
-	}
-}
-
-// has wants a text, named for the message, to contain these words.
-func (n *netvm) has(what, text string, words ...string) {
-	n.t.Helper()
-	for _, w := range words {
-		if !strings.Contains(text, w) {
-			n.t.Errorf("%s lacks %q:\n%s", what, w, text)
-		}
-	}
-}
-
-// apt runs apt-get as an admin's script does, and returns what it printed.
-func (n *netvm) apt(args string) string {
-	n.t.Helper()
-	return n.sh("DEBIAN_FRONTEND=noninteractive apt-get -qqy -o Dpkg::Use-Pty=0 " + args)
-}
-
-// kernel is all that a netvm has in the kernel, but for what changes by itself, as a link's own address does when it has
-// been found to be nobody else's (RFC 4862).
-func (n *netvm) kernel() string {
-	n.t.Helper()
-	return n.sh("nft -s list ruleset; ip -d link; ip -4 route show table all; ip -6 route show table all | sed 's/ expires.*//; /^local fe80:/d'; ip rule; " +
-		"ip neigh show nud permanent; grep -rs . /proc/sys/net | grep -vE 'nf_conntrack_count|/(dentry|stable_secret|route/flush)|random' | sort")
 }
 
 // served wants the AppVM's queries, over UDP and TCP, to be answered by these resolvers: one for each virtual address.

@@ -18,16 +18,16 @@ func TestOnPlainXen(t *testing.T) {
 
 	n.step("apt finds all that it needs in the archive", func(n *netvm) {
 		// With nothing installed at all, apt has to resolve each dependency.
-		n.has("what apt would install", n.apt("--simulate -o Dir::State::status=/dev/null install "+older), "Inst netvmd ")
+		n.has("what apt would install", n.apt("--simulate -o Dir::State::status=/dev/null install "+debs(older)), "Inst netvmd ")
 	})
 	n.step("installing it starts nothing and changes nothing in the kernel", func(n *netvm) {
 		before := n.kernel()
-		said := n.apt("install " + older)
+		said := n.apt("install " + debs(older))
 		n.same("the kernel", before, n.kernel())
 		n.has("what it said", said, "systemctl enable --now netvmd")
 		n.says("systemctl is-enabled netvmd.service netvmd-firewall.service", "disabled\ndisabled")
 		n.says("systemctl is-active netvmd.service netvmd-firewall.service", "inactive\ninactive")
-		n.says("dpkg --verify netvmd; dpkg --audit", "")
+		n.says("dpkg --verify netvmd netvmd-vm; dpkg --audit", "")
 	})
 	n.step("a caller on the bus is refused at once while the admin has not enabled it", func(n *netvm) {
 		start := time.Now()
@@ -98,7 +98,7 @@ func TestOnPlainXen(t *testing.T) {
 // upgrades tells of newer versions, while the AppVM works.
 func (n *netvm) upgrades() {
 	n.step("an upgrade that fails leaves the version before at work", func(n *netvm) {
-		n.sh("dpkg-deb --raw-extract " + newer + " /tmp/broken && printf '#!/bin/sh\nexit 1\n' >/tmp/broken/DEBIAN/preinst && " +
+		n.sh("dpkg-deb --raw-extract " + deb("netvmd", newer) + " /tmp/broken && printf '#!/bin/sh\nexit 1\n' >/tmp/broken/DEBIAN/preinst && " +
 			"dpkg-deb -Znone --build /tmp/broken /tmp/broken.deb")
 		l, before := n.load(), n.pid()
 		if out, err := n.NetVM.Machine.Run(n.ctx, "dpkg", "--install", "/tmp/broken.deb"); err == nil {
@@ -113,7 +113,7 @@ func (n *netvm) upgrades() {
 	})
 	n.step("an upgrade loses no query and no connection, and runs the new version", func(n *netvm) {
 		l, before := n.load(), n.pid()
-		n.apt("install " + newer)
+		n.apt("install " + debs(newer))
 		n.served(n.Home.Resolvers[0], n.Home.Resolvers[1])
 		l.unharmed(n.Home.Resolvers[0], n.Home.Resolvers[1])
 		if n.pid() == before {
@@ -123,7 +123,7 @@ func (n *netvm) upgrades() {
 		n.says("dpkg --audit", "")
 	})
 	n.step("what the admin changed in the configuration stays, also where a new version has another default", func(n *netvm) {
-		n.apt("-o Dpkg::Options::=--force-confold install " + newest)
+		n.apt("-o Dpkg::Options::=--force-confold install " + debs(newest))
 		n.has("netvmd.toml", n.sh("cat "+configured), `gateway = "`+gateway+`"`)
 		n.has("the new netvmd.toml", n.sh("cat "+configured+".dpkg-dist"), "Another default")
 		n.says("dpkg --verify netvmd", "??5?????? c "+configured)
@@ -143,7 +143,7 @@ func (n *netvm) upgrades() {
 func (n *netvm) leaves(fresh string) {
 	n.step("removing it cuts nobody off: queries and connections of the AppVM go on", func(n *netvm) {
 		l := n.load()
-		said := n.apt("remove netvmd")
+		said := n.apt("remove netvmd-vm") // and so netvmd
 		n.answered(n.Home.Resolvers[0], n.Home.Resolvers[1])
 		l.unharmed(n.Home.Resolvers[0], n.Home.Resolvers[1])
 		n.has("what it said", said, n.Work.Vif)
@@ -152,7 +152,7 @@ func (n *netvm) leaves(fresh string) {
 	})
 	n.step("installed again, it takes over what is there without a change", func(n *netvm) {
 		l, before := n.load(), n.kernel()
-		n.apt("install " + newest)
+		n.apt("install " + debs(newest))
 		n.sh("systemctl enable --now netvmd.service")
 		n.served(n.Home.Resolvers[0], n.Home.Resolvers[1])
 		l.unharmed(n.Home.Resolvers[0], n.Home.Resolvers[1])
@@ -160,7 +160,7 @@ func (n *netvm) leaves(fresh string) {
 	})
 	n.step("purged when the AppVM has gone, it leaves nothing behind", func(n *netvm) {
 		n.must(n.Work.Detach(n.ctx))
-		n.apt("purge netvmd")
+		n.apt("purge netvmd netvmd-vm")
 		n.says("nft list tables", "")
 		n.says("find /run -name '*netvm*' -not -path '/run/systemd/*'", "")
 		n.says("systemctl list-unit-files --no-legend 'netvm*' '*NetVM1*'", "")

@@ -115,7 +115,8 @@ func TestOnQubes(t *testing.T) {
 	m := newTemplate(t)
 	m.step("installed in a template, in which no system runs, it says nothing and enables its units", func(m *template) {
 		m.host("dpkg", "--root="+m.system.Dir, "--install", m.standIns+"/1.deb")
-		said := m.host("dpkg", "--root="+m.system.Dir, "--install", packagesFolder+"/"+strings.TrimPrefix(older, packagesAt+"/"))
+		files := strings.Fields(strings.ReplaceAll(debs(older), packagesAt, packagesFolder))
+		said := m.host(append([]string{"dpkg", "--root=" + m.system.Dir, "--install"}, files...)...)
 		for _, line := range strings.Split(strings.TrimSpace(said), "\n") {
 			if !strings.HasPrefix(line, "Selecting ") && !strings.HasPrefix(line, "(Reading ") && !strings.HasPrefix(line, "Preparing ") &&
 				!strings.HasPrefix(line, "Unpacking ") && !strings.HasPrefix(line, "Setting up ") && !strings.HasPrefix(line, "Processing ") {
@@ -134,7 +135,7 @@ func TestOnQubes(t *testing.T) {
 		m.has("the calls", m.hears("home0 up"), hook+" up", script, "network-proxy-setup.sh")
 		m.says("nft list tables", "table ip qubes\ntable ip6 qubes")
 		m.has("Qubes' rules", m.sh("nft list chain ip qubes dnat-dns"), "dnat to "+m.Home.Resolvers[0].String())
-		m.has("what dom0 is told", m.sh("sh /etc/qubes/post-install.d/30-netvmd.sh"), "supported-service.netvmd=1")
+		m.has("what dom0 is told", m.sh("run-parts --regex=. /etc/qubes/post-install.d"), "supported-service.netvmd=1", "supported-service.netvm-uplink=1")
 	})
 	m.step("in a domain with the service all starts by itself, and serves an AppVM", func(m *template) {
 		m.shutDown()
@@ -167,7 +168,7 @@ func (m *template) hasTakenOver() {
 func (m *template) whileAtWork() {
 	m.step("an upgrade loses no query and no connection here either", func(m *template) {
 		l := m.load()
-		m.apt("install " + newer)
+		m.apt("install " + debs(newer))
 		m.served(m.Home.Resolvers[0], m.Home.Resolvers[1])
 		l.unharmed(m.Home.Resolvers[0], m.Home.Resolvers[1])
 		m.runs("0.9.2")

@@ -24,9 +24,7 @@ for version in 0.9.1 0.9.2; do
 	make_quietly packages VERSION=$version DIST="$built/$version"
 done
 # One more that differs from the last by a default in the configuration.
-for package in netvmd netvmd-tray; do
-	make_quietly install-$package VERSION=0.9.2 DESTDIR="$built/other/$package"
-done
+cp --archive "$built/bin/root" "$built/other"
 echo '# Another default.' >>"$built/other/netvmd/etc/netvmd/netvmd.toml"
 SOURCE_DATE_EPOCH=$(git log -1 --format=%ct) packaging/nfpm/build.sh "$built/other" "$built/0.9.3" 0.9.3 'nobody <nobody@localhost>' >/dev/null
 NETVMD_TEST_ROOT=$root NETVMD_TEST_PACKAGES=$built \
