@@ -133,6 +133,7 @@ func (g *guest) dump() string {
 // works wants the routing table of the seeds, and an answer at each virtual nameserver.
 func (g *guest) works() {
 	g.t.Helper()
+	g.must(g.AwaitCard(g.ctx))
 	table := strings.Split(strings.TrimSpace(g.shell("route -n")), "\n")
 	if len(table) != 3 || !regexp.MustCompile(`^0\.0\.0\.0 +0\.0\.0\.0 +0\.0\.0\.0 +U +0 +0 +0 eth0$`).MatchString(table[2]) {
 		g.t.Errorf("the routing table is\n%s", strings.Join(table, "\n"))
@@ -280,11 +281,6 @@ func TestAnUplinkIsFollowed(t *testing.T) {
 	for i, way := range []string{"resolv.conf", "resolved", "networkmanager"} {
 		s.step("by "+way, func(s *scene) {
 			g := s.invite(way, 31+i)
-			defer func() {
-				if g.t.Failed() {
-					g.showLogs()
-				}
-			}()
 			before := g.dump()
 			f := g.follow()
 			f.works()
@@ -340,14 +336,4 @@ func (f *followed) followsTheDevice() {
 	f.must(f.Plug(f.ctx))
 	f.says("changes", "put into group 1")
 	f.works()
-}
-
-func (g *guest) showLogs() {
-	logs, err := lab.Logs()
-	g.must(err)
-	for name, text := range logs {
-		if strings.HasPrefix(name, "guest") {
-			g.t.Logf("%s:\n%s", name, text)
-		}
-	}
 }
