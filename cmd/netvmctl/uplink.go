@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -12,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"netvmd/internal/config"
+	"netvmd/internal/dom0"
 	"netvmd/internal/parts"
 	"netvmd/internal/report"
 	"netvmd/internal/store"
@@ -82,9 +82,6 @@ addresses, gateway, gateway6, resolvers, default_route, dns, network, way and
 missing, a list of what up would change in the kernel.`
 )
 
-// capabilities names what Xen lets a domain do; dom0 has control_d.
-const capabilities = "/proc/xen/capabilities"
-
 // oldIPChangeHook is the older name of hooks.ip_change_hook, beside it.
 const oldIPChangeHook = "qubes_ip_change_hook"
 
@@ -104,7 +101,11 @@ func uplinkCommand(use, short, long string, args cobra.PositionalArgs, do func(c
 	return &cobra.Command{
 		Use: use, Short: short, Long: long, Args: args, ValidArgsFunction: interfaces,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if isDom0() {
+			is, err := dom0.IsDom0("")
+			switch {
+			case err != nil:
+				return failure{fmt.Errorf("is this dom0? %w", err)}
+			case is:
 				return failure{errDom0}
 			}
 			if err := do(cmd, args); err != nil {
@@ -113,12 +114,6 @@ func uplinkCommand(use, short, long string, args cobra.PositionalArgs, do func(c
 			return nil
 		},
 	}
-}
-
-// isDom0 tells whether this domain rules the others.
-func isDom0() bool {
-	text, err := os.ReadFile(capabilities)
-	return err == nil && strings.Contains(string(text), "control_d")
 }
 
 // interfaces completes the name of an interface.

@@ -117,7 +117,7 @@ func parseRecord(name string, text []byte) (record, error) {
 func (s *Setup) writeRecord(name string, r record) error {
 	path := s.recordPath(name)
 	if r.empty() {
-		if err := errors.Join(remove(path), remove(path+freshSuffix)); err != nil {
+		if err := remove(path); err != nil {
 			return fmt.Errorf("forget what was done to %s: %w", name, err)
 		}
 		return nil
