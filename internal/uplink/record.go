@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -103,10 +102,8 @@ func parseRecord(name string, text []byte) (record, error) {
 			return record{}, errors.New("a route leads nowhere")
 		}
 	}
-	ours := sysctlsOf(Spec{Interface: name})
 	for path, value := range r.Sysctls {
-		known := slices.ContainsFunc(ours, func(c sysctl) bool { return c.path == path })
-		if _, err := strconv.Atoi(value); err != nil || !known {
+		if _, err := strconv.Atoi(value); err != nil || !isOurs(name, path) {
 			return record{}, fmt.Errorf("sysctl %.64q was never %.64q", path, value)
 		}
 	}
