@@ -17,7 +17,7 @@ VERSION  ?= $(or $(shell $(describe)),$(shell $(untagged)))
 # What is built twice is the same: all times in the packages are the commit's.
 export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || stat -c %Y go.mod)
 LDFLAGS  := -s -w -X main.version=$(VERSION)
-PROGRAMS := netvmd netvmctl vif-route-netvm netvm-lab
+PROGRAMS := netvmd netvmctl vif-route-netvm qvm-dom0-network-via-netvm netvm-lab
 # The one program in cgo, and the libraries of which it needs the headers.
 TRAY      := netvm-tray
 TRAY_LIBS := gtk+-3.0 ayatana-appindicator3-0.1
