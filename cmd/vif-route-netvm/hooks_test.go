@@ -106,7 +106,7 @@ func TestAddressesOfAllKindsAndNumbers(t *testing.T) {
 		"IPv6 that is off": {domID: 5, ip: "10.137.0.31 fd09::1", noIPv6: true, want: []string{"ipv6/conf/vif5.0/disable_ipv6:1"},
 			wantNot: []string{"fd09::1", "vif5.0    inet6"}},
 		"a vif that is hardened": {domID: 5, ip: "10.137.0.31", harden: true, want: []string{
-			"ipv4/conf/vif5.0/rp_filter:1", "ipv4/conf/vif5.0/drop_gratuitous_arp:1"}},
+			"ipv4/conf/vif5.0/arp_announce:2", "ipv4/conf/vif5.0/drop_gratuitous_arp:1"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := open(t, lab.Options{})

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"regexp"
@@ -35,11 +37,20 @@ func (s *scene) ear(where string) *ear {
 func (e *ear) hear(data []byte) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	for _, token := range tokens.FindAll(data, -1) {
+	for _, token := range tokens.FindAll(append(data, arpAnswer(data)...), -1) {
 		e.heard = append(e.heard, string(token))
 		close(e.more)
 		e.more = make(chan struct{})
 	}
+}
+
+// arpAnswer is a token for an ARP answer (RFC 826): who is told, and whose address.
+func arpAnswer(frame []byte) string {
+	if len(frame) < 42 || !bytes.Equal(frame[12:14], []byte{8, 6}) || !bytes.Equal(frame[20:22], []byte{0, 2}) {
+		return ""
+	}
+	sender, target := netip.AddrFrom4([4]byte(frame[28:32])), netip.AddrFrom4([4]byte(frame[38:42]))
+	return fmt.Sprintf("<%s hears of %s>", target, sender)
 }
 
 // await waits until the token was heard.

@@ -87,7 +87,7 @@ func TestEveryOutcomeOfEveryCheck(t *testing.T) {
 		{"no uplink", reversePath{}, OK, "stops nothing", ""},
 		{"one strict uplink", reversePath{[]string{"eth0"}, []string{"eth0"}}, OK, "stops nothing", ""},
 		{"two loose uplinks", reversePath{[]string{"eth0", "wlan0"}, nil}, OK, "stops nothing", ""},
-		{"two uplinks, one strict", reversePath{[]string{"eth0", "wlan0"}, []string{"wlan0"}}, Warning, "strict on wlan0", "rp_filter=2"},
+		{"two uplinks, one strict", reversePath{[]string{"eth0", "wlan0"}, []string{"wlan0"}}, Warning, "strict on wlan0", "sysctl -w net.ipv4.conf.wlan0.rp_filter=2"},
 
 		{"refusals are not limited", limits(nil), OK, "refused", ""},
 		{"refusals are limited", limits{"net/a", "net/b"}, Warning, "net/a, net/b", "sysctl -w net/a=0 net/b=0"},

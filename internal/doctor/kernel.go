@@ -127,7 +127,7 @@ func readReversePath(_ context.Context, m *machine) (reversePath, error) {
 func (r reversePath) judge() finding {
 	if len(r.uplinks) > 1 && len(r.strict) > 0 {
 		return warn(fmt.Sprintf("strict on %s beside another default route: answers that come that way are dropped", strings.Join(r.strict, ", ")),
-			"Run: sysctl -w net.ipv4.conf.all.rp_filter=2")
+			"Run: sysctl -w net.ipv4.conf."+strings.Join(r.strict, ".rp_filter=2 net.ipv4.conf.")+".rp_filter=2")
 	}
 	return fine("it stops nothing that is wanted")
 }

@@ -15,9 +15,11 @@ const sysctlRoot = "/proc/sys/net"
 // setting is a file below sysctlRoot, in which % stands for the vif.
 type setting struct{ path, value string }
 
-// settings4 are those of every vif: the AppVM does not steer our routing. It gets an answer to ARP for the gateway
-// alone, whose address is on the vif; and only if the route to who asks leads back to it (arp_filter), as the kernel
-// remembers who asked, and iptables does not see ARP.
+// settings4 are those of every vif: the AppVM does not steer our routing. Its default route has no gateway, so that it asks
+// ARP for every destination. It gets an answer for the gateway's address, which is on the vif, and for what we would
+// forward elsewhere (proxy_arp; never what leads back to the same vif: Linux, arp_fwd_proxy), at once (proxy_delay), not for
+// other addresses of ours (arp_ignore). The kernel remembers who asked, and iptables does not see ARP: so it must answer
+// only if the route to who asks leads back to the vif (arp_filter for the gateway's, rp_filter for the others).
 var settings4 = []setting{
 	{"ipv4/conf/%/forwarding", "1"},
 	{"ipv4/conf/%/accept_redirects", "0"},
@@ -25,9 +27,11 @@ var settings4 = []setting{
 	{"ipv4/conf/%/accept_source_route", "0"},
 	{"ipv4/conf/%/accept_local", "0"},
 	{"ipv4/conf/%/route_localnet", "0"},
-	{"ipv4/conf/%/proxy_arp", "0"},
+	{"ipv4/conf/%/proxy_arp", "1"},
+	{"ipv4/neigh/%/proxy_delay", "0"},
 	{"ipv4/conf/%/arp_ignore", "1"},
 	{"ipv4/conf/%/arp_filter", "1"},
+	{"ipv4/conf/%/rp_filter", "1"},
 }
 
 // settings6 are those of a vif with IPv6: its addresses are the ones that we give it, and it believes no router.
@@ -47,7 +51,6 @@ var settings6 = []setting{
 // rules stop most of it already.
 var (
 	strict4 = []setting{
-		{"ipv4/conf/%/rp_filter", "1"},
 		{"ipv4/conf/%/arp_announce", "2"},
 		{"ipv4/conf/%/drop_gratuitous_arp", "1"},
 		{"ipv4/conf/%/drop_unicast_in_l2_multicast", "1"},

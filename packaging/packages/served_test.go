@@ -52,35 +52,27 @@ func newServed(t *testing.T) *served {
 func (s *served) boot() {
 	s.t.Helper()
 	var err error
-	s.machine, err = s.Work.Boot(s.ctx, s.system, container.Bind{From: packagesFolder, To: packagesAt, ReadOnly: true},
-		container.Bind{From: storeSocket, To: "/run/xenstored/socket"})
+	s.machine, err = s.Work.Boot(s.ctx, s.system, container.Bind{From: packagesFolder, To: packagesAt, ReadOnly: true})
 	s.must(err)
 	s.sh("mount -o remount,rw /sys && systemctl start systemd-udevd.service && systemctl daemon-reexec")
 }
 
-// storeSocket is where the AppVM's XenStore listens.
-const storeSocket = lab.Root + "/xenstored-work"
-
 // toolstack says in XenStore what the AppVM's network is.
 func (s *served) toolstack() {
 	s.t.Helper()
-	store, err := lab.StartXenStore(storeSocket)
-	s.must(err)
-	s.t.Cleanup(func() { s.must(store.Close()) })
+	s.must(s.Work.StartXenStore())
 	for key, value := range map[string]string{
 		"qubes_ip": s.Work.Address.String(), "qubes_netmask": "255.255.255.255", "qubes_gateway": lab.Virtual4[0].String(),
 		"qubes_secondary_dns": lab.Virtual4[1].String(), "device/vif/0/mac": s.Work.Card.MAC,
 	} {
-		store.Set(key, value)
+		s.Work.XenStore.Set(key, value)
 	}
 }
 
-// plug plugs the card in, with Xen's hotplug in the netvm.
+// plug plugs the card in, as Xen does.
 func (s *served) plug() {
 	s.t.Helper()
-	s.must(s.NetVM.AddCard(s.Work.Card))
-	_, err := s.NetVM.Hotplug(s.ctx, "online", s.Work.Card)
-	s.must(err)
+	s.must(s.Work.Plug(s.ctx))
 }
 
 // unplug takes it away again.
@@ -109,7 +101,7 @@ func (s *served) active() {
 // online wants the network to be as the toolstack says: a name resolves through the netvm, by what the C library reads.
 func (s *served) online() {
 	s.t.Helper()
-	s.says("ip -4 route show", "default dev eth0 scope link")
+	s.says("ip -4 route show | sed 's/ proto [a-z]*//'", "default dev eth0 scope link")
 	s.says("ip -4 -o address show dev eth0 | grep -o 'inet [^ ]*'", "inet "+s.Work.Address.String()+"/32")
 	s.has("whoami.lab", s.sh("getent ahostsv4 whoami.lab"), s.Home.Resolvers[0].String())
 }
