@@ -46,7 +46,7 @@ var (
 
 const (
 	configured = "/etc/netvmd/netvmd.toml"
-	ourNames   = " netvmd netvmd-vm netvmd-tray"
+	ourNames   = " netvmd netvmd-vm netvmd-tray netvmd-dom0"
 	// hint is what an installation says of how to go on.
 	hint = "systemctl enable --now netvmd"
 )
