@@ -161,6 +161,7 @@ func (f foreign) comes(n *netvm) {
 			n.t.Errorf("it said %q", said)
 		}
 		n.same("the kernel", before, n.kernel())
+		n.has("dom0's program", n.sh("qvm-dom0-network-via-netvm --help"), "up|down")
 		n.says("systemctl is-enabled netvmd.service netvmd-firewall.service", "disabled\ndisabled")
 		n.says("systemctl is-active netvmd.service netvmd-firewall.service", "inactive\ninactive")
 		f.isWhole(n)

@@ -239,7 +239,7 @@ func (s *served) goes(fresh string) {
 		s.apt("remove netvmd-vm")
 		s.online()
 		l.unharmed(s.Home.Resolvers[0], s.Home.Resolvers[1])
-		s.says("systemctl list-unit-files --no-legend 'netvm*'; systemctl show --property=MainPID --value " + uplinkUnit + "; command -v netvmctl", "0")
+		s.says("systemctl list-unit-files --no-legend 'netvm*'; systemctl show --property=MainPID --value "+uplinkUnit+"; command -v netvmctl", "0")
 	})
 	s.step("installed again, it knows the network for its own", func(s *served) {
 		l, before := s.load(), s.kernel()
