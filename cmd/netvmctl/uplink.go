@@ -59,7 +59,7 @@ than 10 s is ended.
 With --follow it stays, and does the same again whenever the store says
 something else, NetworkManager or systemd-resolved come, go or start again, or
 the interface comes back. It tells systemd when it is ready. Its end leaves
-everything as it is.
+everything as it is, and netvmctl uplink down ends it.
 
 Keys of --json: way (networkmanager, resolved or resolv.conf), changes and notes,
 which are lists of sentences; with --follow an object for each time.`
@@ -160,8 +160,9 @@ func followUplink(cmd *cobra.Command, g *globals, setup *uplink.Setup, from stor
 			cancel(err) // nobody would know what it does
 		}
 	})
-	if errors.Is(err, uplink.ErrReverted) {
-		return err
+	if errors.Is(err, uplink.ErrReverted) { // as somebody wanted it
+		fmt.Fprintln(cmd.ErrOrStderr(), words.Harmless(err.Error())+": it is not followed any more")
+		return nil
 	}
 	if err == nil && cmd.Context().Err() == nil {
 		return context.Cause(ctx)

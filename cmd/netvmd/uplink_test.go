@@ -118,7 +118,7 @@ func (g *guest) uplink(args ...string) string {
 
 // netScript prints all of a domain's network that an uplink could change.
 const netScript = `ip -o link show eth0 | sed -E 's/^[0-9]+: //; s/@[a-z0-9]+//; s/ state [A-Z]+ / /; s/NO-CARRIER,|,LOWER_UP|,M-DOWN//g; s/qdisc [a-z]+ //'
-ip -o address show dev eth0 | grep -v 'inet6 fe80:' | cut -d: -f2- || true
+ip -o address show dev eth0 | grep -v 'inet6 fe80:' | cut -d: -f2- | sed 's/ tentative//' || true
 ip -4 route show table all | sed -E 's/ linkdown| dead//g' | sort
 ip -6 route show table all | grep -Ev '^fe80:|^local fe80:|^multicast ff00|^anycast' | sort || true
 ip neighbour show nud permanent | sort
@@ -361,10 +361,19 @@ func TestAnUplinkIsFollowed(t *testing.T) {
 			f.followsTheDevice()
 			f.ends()
 			g.works()
-			g.uplink("down", "eth0")
+			g.follow().endsWhenItIsReverted()
 			g.sameDump("down", before)
 		})
 	}
+}
+
+// endsWhenItIsReverted wants it to leave an interface alone that somebody has reverted.
+func (f *followed) endsWhenItIsReverted() {
+	f.t.Helper()
+	f.uplink("down", "eth0")
+	f.QubesDB.Set("/qubes-secondary-dns", "10.139.1.3")
+	f.says("reverted by somebody else: it is not followed any more")
+	f.must(f.cmd.Wait())
 }
 
 // followsTheStore changes keys and wants the change to be there, and a bad one to change nothing.
