@@ -180,7 +180,8 @@ func (c *chain) changesAtTheTop() {
 	before := c.untouched()
 	home := c.Home.Resolvers
 	loops := map[string]*lab.Loop{
-		"from fresh ports": c.inner.AskLoop(c.ctx, lab.Virtual4[0], lab.Question{}, time.Millisecond),
+		// So few that those which wait while nothing else gets the processor find room in the resolver's socket.
+		"from fresh ports": c.inner.AskLoop(c.ctx, lab.Virtual4[0], lab.Question{}, 5*time.Millisecond),
 		"from one port":    c.inner.AskLoop(c.ctx, lab.Virtual4[1], lab.Question{Port: 4053}, 0),
 	}
 	w := c.NetVM.Watch(c.ctx)
