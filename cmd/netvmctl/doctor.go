@@ -14,6 +14,11 @@ programs around netvmd, and netvmd itself) and says how to mend what it finds.
 It changes nothing, works without netvmd, and exits 1 if a check failed. Some
 checks need root.
 
+In dom0 it checks instead whether the netvm is isolated and dom0 off the
+network: the IOMMU, network cards and interfaces that dom0 has, and what
+qvm-dom0-network-via-netvm may have left. In a domain that a netvm serves, and
+in which netvmctl alone is installed, it checks the interface that leads there.
+
 Keys of --json: checks, a list of id, title, state, found and remedy, where
 state is ok, warning, failed or unknown.`
 

@@ -131,7 +131,7 @@ func newRoot() *cobra.Command {
 	}
 	group("look", "Look:", newStatus(g), newDoctor(g), newWatch(g), newVifs(g), newRoutes(g), newStatistics(g),
 		newReport(g))
-	group("steer", "Look and steer:", newDNS(g), newFirewall(g))
+	group("steer", "Look and steer:", newDNS(g), newFirewall(g), newUplink(g))
 	group("program", "The program itself:", newCompletion(), newVersion(g))
 	root.SetHelpCommandGroupID("program")
 	return root

@@ -6,18 +6,21 @@ import (
 	"testing"
 )
 
-// deaths are the system calls with which the program changes something. It is killed at the first of each kind, then at the
-// second, and so on, until a run is over before. fsync is what the journal ends each line with.
-var deaths = []string{"fsync", "pwrite64", "renameat", "sendto", "unlinkat"}
+// deaths are the system calls with which a command changes something. It is killed at the first of each kind, then at the
+// second, and so on, until a run is over before. fsync is what the journal ends each line with, sendto speaks to the kernel.
+var deaths = map[string][]string{
+	"up":   {"fsync", "renameat", "sendto"},
+	"down": {"fsync", "renameat", "unlinkat"},
+}
 
 // maxDeaths is more than a run has calls of one kind.
 const maxDeaths = 60
 
 // kill runs the program under strace, which kills it at the n-th call of a kind; false = it was over before. strace looks
 // at its first thread alone, and not at each xl.
-func (s *scene) kill(call string, n int, args ...string) bool {
+func (s *scene) kill(call string, n int, command string) bool {
 	s.t.Helper()
-	cmd := s.command(args...)
+	cmd := s.command(command)
 	strace := []string{"strace", "-qq", "-o", "/dev/null", "-e", "trace=" + call, "-e", fmt.Sprintf("inject=%s:signal=KILL:when=%d", call, n)}
 	path, err := exec.LookPath(strace[0])
 	s.must(err)
@@ -25,9 +28,9 @@ func (s *scene) kill(call string, n int, args ...string) bool {
 	return s.finish(cmd).code != 0
 }
 
-// overDeaths kills the program at each instant, each time in a scene of its own.
-func overDeaths(t *testing.T, test func(s *scene, kill func(args ...string) bool)) {
-	for _, call := range deaths {
+// overDeaths kills a command at each instant, each time in a scene of its own.
+func overDeaths(t *testing.T, command string, test func(s *scene, kill func() bool)) {
+	for _, call := range deaths[command] {
 		t.Run("at "+call, func(t *testing.T) {
 			for n, killed := 1, true; killed; n++ {
 				if n > maxDeaths {
@@ -35,8 +38,9 @@ func overDeaths(t *testing.T, test func(s *scene, kill func(args ...string) bool
 				}
 				t.Run(fmt.Sprint(n), func(t *testing.T) {
 					s := newScene(t)
-					test(s, func(args ...string) bool {
-						killed = s.kill(call, n, args...)
+					s.guests(domain0, sysNet, work)
+					test(s, func() bool {
+						killed = s.kill(call, n, command)
 						return killed
 					})
 				})
@@ -46,19 +50,19 @@ func overDeaths(t *testing.T, test func(s *scene, kill func(args ...string) bool
 }
 
 func TestUpKilledAtAnyInstantIsTakenBackByDown(t *testing.T) {
-	overDeaths(t, func(s *scene, kill func(...string) bool) {
+	overDeaths(t, "up", func(s *scene, kill func() bool) {
 		before := s.view()
-		kill("up")
+		kill()
 		s.runs("down")
 		s.mustBe(before)
 	})
 }
 
 func TestDownKilledAtAnyInstantIsFinishedByDown(t *testing.T) {
-	overDeaths(t, func(s *scene, kill func(...string) bool) {
+	overDeaths(t, "down", func(s *scene, kill func() bool) {
 		before := s.view()
 		s.runs("up")
-		if kill("down") {
+		if kill() {
 			s.runs("down")
 		}
 		s.mustBe(before)
@@ -75,6 +79,7 @@ func TestKilledWhileXlIsAtWork(t *testing.T) {
 		for _, at := range []string{"before", "after"} {
 			t.Run(tc.command+" "+at, func(t *testing.T) {
 				s := newScene(t)
+				s.guests(domain0, sysNet, work)
 				before := s.view()
 				if tc.killed == "down" {
 					s.runs("up")

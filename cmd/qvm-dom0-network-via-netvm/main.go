@@ -76,7 +76,7 @@ func run(args []string, out, complaints io.Writer, root string) int {
 	if err == nil {
 		return exitFine
 	}
-	fmt.Fprintln(complaints, "qvm-dom0-network-via-netvm:", words.HarmlessLines(err.Error()))
+	fmt.Fprintln(complaints, "qvm-dom0-network-via-netvm:", words.Harmless(strings.ReplaceAll(err.Error(), "\n", "; ")))
 	if errors.Is(err, dom0.ErrNotAllowed) {
 		return exitNotAllowed
 	}

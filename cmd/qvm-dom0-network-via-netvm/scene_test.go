@@ -2,6 +2,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -16,6 +17,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"netvmd/internal/lab"
 )
@@ -62,7 +65,10 @@ func newScene(t *testing.T) *scene {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	t.Cleanup(cancel)
-	s := &scene{t: t, ctx: ctx, dir: t.TempDir()}
+	dir, err := os.MkdirTemp("", "dom0") // short enough for sockets below it
+	s := &scene{t: t, ctx: ctx, dir: dir}
+	s.must(err)
+	t.Cleanup(func() { s.must(os.RemoveAll(dir)) })
 	for _, dir := range []string{"bin", "state", "run", "proc/xen", "proc/sys/kernel/random"} {
 		s.must(os.MkdirAll(filepath.Join(s.dir, dir), 0o755))
 	}
@@ -73,17 +79,21 @@ func newScene(t *testing.T) *scene {
 	s.must(os.Chmod(s.path("resolv.conf"), 0o640))
 	s.write("netvmd.toml", fmt.Sprintf("state_dir = %q\nruntime_dir = %q\n[dns]\nresolv_conf = %q\n[store]\nxenstore_path = %q\n",
 		s.path("state"), s.path("run"), s.path("resolv.conf"), s.path(xenstoreFile)))
-	var err error
 	s.store, err = lab.StartXenStore(s.path(xenstoreFile))
 	s.must(err)
 	t.Cleanup(func() { _ = s.store.Close() })
 	s.store.Set("/local/domain/1/qubes_netvm_gateway", "10.137.0.6")
-	s.guests(guest{0, "Domain-0", "00000000-0000-0000-0000-000000000000", 0, ""},
-		guest{1, "sys-net", uuidOf(1), 0, ""}, guest{2, "sys-net-dm", uuidOf(2), 0, ""},
-		guest{3, "work", uuidOf(3), 0, ""}, guest{4, "work-dm", uuidOf(4), 0, ""},
+	s.guests(domain0, sysNet, guest{2, "sys-net-dm", uuidOf(2), 0, ""}, work, guest{4, "work-dm", uuidOf(4), 0, ""},
 		guest{5, "vault", uuidOf(5), 1, ""}, guest{7, "ended", uuidOf(7), 0, "s"}, guest{9, "personal", uuidOf(9), 0, ""})
 	return s
 }
+
+// Domains of every scene.
+var (
+	domain0 = guest{0, "Domain-0", "00000000-0000-0000-0000-000000000000", 0, ""}
+	sysNet  = guest{1, "sys-net", uuidOf(1), 0, ""}
+	work    = guest{3, "work", uuidOf(3), 0, ""}
+)
 
 func executable(t *testing.T) string {
 	t.Helper()
@@ -180,16 +190,17 @@ func (s *scene) fails(code int, words string, args ...string) {
 func (s *scene) view() string {
 	s.t.Helper()
 	var b strings.Builder
-	for _, command := range []string{"ip -br link", "ip -br address", "ip route show table all", "ip -6 route", "ip neigh"} {
-		out, err := exec.CommandContext(s.ctx, "sh", "-c", command).CombinedOutput()
-		s.must(err)
-		fmt.Fprintf(&b, "$ %s\n%s", command, out)
-	}
+	out, err := exec.CommandContext(s.ctx, "sh", "-exc", "ip -br link; ip -br address; ip route show table all; ip -6 route; ip neigh").CombinedOutput()
+	s.must(err)
+	b.Write(out)
 	for _, name := range []string{"resolv.conf", domainsFile} {
 		info, err := os.Lstat(s.path(name))
 		s.must(err)
-		text, err := os.ReadFile(s.path(name))
-		s.must(err)
+		var text []byte
+		if !info.IsDir() {
+			text, err = os.ReadFile(s.path(name))
+			s.must(err)
+		}
 		fmt.Fprintf(&b, "%s %s\n%s\n", name, info.Mode(), text)
 	}
 	for _, dir := range []string{"state", "run", "run/uplinks"} {
@@ -209,8 +220,8 @@ func (s *scene) view() string {
 // mustBe wants everything to be as it was in a view.
 func (s *scene) mustBe(before string) {
 	s.t.Helper()
-	if after := s.view(); after != before {
-		s.t.Errorf("it is\n%s\nwant\n%s", after, before)
+	if diff := cmp.Diff(before, s.view()); diff != "" {
+		s.t.Errorf("it is not as before (-), but (+):\n%s", diff)
 	}
 }
 
@@ -224,4 +235,64 @@ func (s *scene) states() string {
 		words = append(words, fmt.Sprintf("%s %d", g.Name, g.Pauses))
 	}
 	return strings.Join(words, ", ")
+}
+
+// asNobody has a command run without rights, also in a folder that its user may not enter.
+func asNobody(cmd *exec.Cmd) *exec.Cmd {
+	cmd.Path = "/proc/self/exe"
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	return cmd
+}
+
+// said is what a running program prints.
+type said struct {
+	s     *scene
+	lines *bufio.Scanner
+}
+
+// await waits for a line.
+func (o said) await(line string) {
+	o.s.t.Helper()
+	for o.lines.Scan() {
+		if o.lines.Text() == line {
+			return
+		}
+	}
+	o.s.t.Fatalf("it never says %q", line)
+}
+
+// follow starts a command; end waits for its end.
+func (s *scene) follow(cmd *exec.Cmd) (out said, end func() result) {
+	s.t.Helper()
+	var complaints bytes.Buffer
+	cmd.Stderr = &complaints
+	pipe, err := cmd.StdoutPipe()
+	s.must(err)
+	s.must(cmd.Start())
+	out = said{s, bufio.NewScanner(pipe)}
+	return out, func() result {
+		for out.lines.Scan() {
+		}
+		_ = cmd.Wait() // the exit code says more
+		return result{cmd.ProcessState.ExitCode(), "", complaints.String()}
+	}
+}
+
+// configure adds to the configuration.
+func (s *scene) configure(text string) {
+	s.t.Helper()
+	is, err := os.ReadFile(s.path("netvmd.toml"))
+	s.must(err)
+	s.write("netvmd.toml", string(is)+text)
+}
+
+// qubesDB gives dom0 the QubesDB of a netvm, as Qubes has it.
+func (s *scene) qubesDB(netvm string) {
+	s.t.Helper()
+	s.must(os.MkdirAll(s.path("var/run/qubes"), 0o755))
+	db, err := lab.StartQubesDB(s.path("var/run/qubes/qubesdb." + netvm + ".sock"))
+	s.must(err)
+	s.t.Cleanup(func() { _ = db.Close() })
+	db.Set("/qubes-netvm-gateway", "10.137.0.7")
+	db.Set("/qubes-netvm-primary-dns", "10.139.9.1")
 }

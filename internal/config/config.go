@@ -59,11 +59,12 @@ type Store struct {
 	XenStorePath  string    `toml:"xenstore_path"` // "auto", or the path of a socket or a device
 }
 
-// Hooks names what is told when something changed: systemd units after the DNS targets, programs after a vif.
+// Hooks names what is told when something changed: systemd units after the DNS targets, programs after a vif or an uplink.
 type Hooks struct {
 	TryRestartUnits []string `toml:"try_restart_units"`
 	TryReloadUnits  []string `toml:"try_reload_units"`
 	NetworkHooksDir string   `toml:"network_hooks_dir"` // need not exist
+	IPChangeHook    string   `toml:"ip_change_hook"`    // need not exist
 }
 
 // Default is the configuration where the file says nothing.
@@ -79,6 +80,7 @@ func Default() Config {
 			TryRestartUnits: []string{"qubes-updates-proxy.service"},
 			TryReloadUnits:  []string{"qubes-firewall.service"},
 			NetworkHooksDir: "/rw/config/network-hooks.d",
+			IPChangeHook:    "/rw/config/qubes-ip-change-hook",
 		},
 	}
 }

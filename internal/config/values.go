@@ -151,6 +151,7 @@ func (c Config) checkPaths() (toml.Key, error) {
 		{toml.Key{"dns", "resolv_conf"}, c.DNS.ResolvConf},
 		{toml.Key{"store", "qubesdb_socket"}, c.Store.QubesDBSocket},
 		{toml.Key{"hooks", "network_hooks_dir"}, c.Hooks.NetworkHooksDir},
+		{toml.Key{"hooks", "ip_change_hook"}, c.Hooks.IPChangeHook},
 	} {
 		if !strings.HasPrefix(p.value, "/") {
 			return p.key, fmt.Errorf("%q is not an absolute path", p.value)

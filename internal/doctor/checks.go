@@ -1,12 +1,70 @@
 package doctor
 
-// checks are all, in the order of the results: whether netvmd is wanted here, what is configured, the kernel, the firewall, the vifs, the way out,
-// and netvmd itself.
-var checks = []check{
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"netvmd/internal/dom0"
+)
+
+// placeTimeout bounds how long it is looked for what this machine is.
+const placeTimeout = 5 * time.Second
+
+// checks are those of this machine, in the order of the results: dom0's, those of a netvm, or those of a domain that is
+// served by one and has nothing else of ours. What cannot be found out about it is left to the checks of a netvm to say.
+func (m *machine) checks(ctx context.Context) []check {
+	ctx, cancel := context.WithTimeout(ctx, placeTimeout)
+	defer cancel()
+	isDom0, err := dom0.IsDom0(strings.TrimSuffix(m.root, "/"))
+	isDom0 = err == nil && isDom0
+	isNetvm, err := m.runsNetvmd(ctx)
+	isNetvm = err != nil || isNetvm
+	switch {
+	case isDom0 && isNetvm:
+		return slices.Concat(dom0Checks, fileChecks, netvmChecks)
+	case isDom0:
+		return slices.Concat(dom0Checks, fileChecks)
+	case !isNetvm && m.served(ctx):
+		return slices.Concat(fileChecks, servedChecks)
+	}
+	return slices.Concat(serviceChecks, fileChecks, netvmChecks)
+}
+
+// served tells whether the toolstack says that another netvm serves this domain, or says it in a way that makes no sense.
+func (m *machine) served(ctx context.Context) bool {
+	specs, err := uplinkSpecs(ctx, m)
+	return err != nil || len(specs) > 0
+}
+
+// dom0Checks say whether the netvm is isolated from dom0, and dom0 from the network.
+var dom0Checks = []check{
+	{id: "iommu", title: "IOMMU", root: true, look: judged(readIOMMU)},
+	{id: "network-cards", title: "Network cards", look: judged(readPCICards)},
+	{id: "interfaces", title: "Network interfaces", look: judged(readInterfaces)},
+	{id: "via-netvm", title: "dom0 on the network", root: true, look: judged(readVisit)},
+}
+
+// servedChecks are for a domain in which netvmctl alone is ours.
+var servedChecks = []check{uplinkCheck}
+
+var uplinkCheck = check{id: "uplink", title: "Network from another netvm", root: true, look: judged(readLinks)}
+
+// serviceChecks say whether netvmd is wanted here.
+var serviceChecks = []check{
 	{id: "service-flag", title: "Service of Qubes", look: judged(readService)},
+}
+
+// fileChecks are of what every program reads.
+var fileChecks = []check{
 	{id: "configuration", title: "Configuration", look: judged(readConfiguration)},
 	{id: "new-configuration", title: "New default configuration", look: judged(readNewConfiguration)},
 	{id: "permissions", title: "Files that root alone may write", look: judged(readPermissions)},
+}
+
+// netvmChecks are of the kernel, the firewall, the vifs, the way out, and netvmd itself.
+var netvmChecks = []check{
 	{id: "store", title: "Settings from the toolstack", root: true, look: judged(readStore)},
 	{id: "xenstore", title: "XenStore", root: true, look: judged(readXenStore)},
 
@@ -30,6 +88,7 @@ var checks = []check{
 	{id: "qubes-hooks", title: "DNS scripts of Qubes", look: judged(readQubesHooks)},
 
 	{id: "bus", title: "System bus", look: judged(readBus)},
+	uplinkCheck,
 	{id: "networkmanager", title: "NetworkManager", look: judged(readNetworkManager)},
 	{id: "internet", title: "Way to the Internet", look: judged(readInternet)},
 	{id: "networkmanager-vifs", title: "NetworkManager leaves vifs alone", look: judged(readManaged)},

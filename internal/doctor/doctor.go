@@ -1,5 +1,6 @@
-// Package doctor looks whether a machine has what a netvm needs, and says how to mend what it lacks. Each check reads a
-// few facts and judges them; none changes anything, and one that cannot find out says so.
+// Package doctor looks whether a machine has what a netvm needs, and says how to mend what it lacks; in dom0, whether the
+// netvm is isolated, and in a domain that a netvm serves, whether it is set up for that. Each check reads a few facts and
+// judges them; none changes anything, and one that cannot find out says so.
 package doctor
 
 import (
@@ -19,7 +20,7 @@ type State string
 const (
 	OK      State = "ok"
 	Warning State = "warning" // AppVMs are served, but not as well or not as safely as they could be
-	Failed  State = "failed"  // AppVMs lack something
+	Failed  State = "failed"  // AppVMs lack something, or dom0 is not safe from the network
 	Unknown State = "unknown" // it could not be found out
 )
 
@@ -48,7 +49,7 @@ func Run(ctx context.Context, o Options) []Result {
 	defer cancel()
 	m := newMachine(ctx, o)
 	defer m.close()
-	return diagnose(ctx, m, checks, checkTimeout)
+	return diagnose(ctx, m, m.checks(ctx), checkTimeout)
 }
 
 // finding is what a check says of the facts.

@@ -55,7 +55,7 @@ func TestResultsKeepTheirOrderAndALateCheckKeepsNobody(t *testing.T) {
 
 func TestIDsAreStableWordsAndTitlesAreShort(t *testing.T) {
 	seen := map[string]bool{}
-	for _, c := range checks {
+	for _, c := range slices.Concat(serviceChecks, dom0Checks, fileChecks, netvmChecks) {
 		if !regexp.MustCompile(`^[a-z]+(-[a-z]+)*$`).MatchString(c.id) || seen[c.id] || c.title == "" || len(c.title) > 35 || c.look == nil {
 			t.Errorf("%+v", c)
 		}

@@ -3,7 +3,6 @@ package dom0
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"time"
@@ -100,7 +99,7 @@ func (t *tool) await(ctx context.Context, patience time.Duration, paths []string
 		for range links { // what is under way has to be taken before it ends
 		}
 	}()
-	nodes, err := t.store.Watch(ctx, paths...)
+	nodes, err := t.store.watch(ctx, paths...)
 	if err != nil {
 		return err
 	}
@@ -118,7 +117,7 @@ func (t *tool) await(ctx context.Context, patience time.Duration, paths []string
 		case <-t.store.Done():
 			return t.store.Err()
 		case <-ctx.Done():
-			return errors.Join(ctx.Err(), errors.New(lack))
+			return fmt.Errorf("%s (%w)", lack, ctx.Err())
 		}
 	}
 }

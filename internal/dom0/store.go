@@ -18,12 +18,13 @@ const frontends = "/local/domain/0/device/vif"
 // backends has a folder for each card that a domain gives to dom0; in it is what the domain says.
 func backends(netvm int) string { return fmt.Sprintf("/local/domain/%d/backend/vif/0", netvm) }
 
-// nodes is XenStore, as dom0 sees all of it.
+// nodes is XenStore, as dom0 sees all of it. The end of a ctx does not end an exchange, which would end the connection, and
+// that is needed to take everything back; each is bounded (dialog.Timeout).
 type nodes struct{ *xenstore.Client }
 
 // read gives a node's value, "" if there is none.
 func (n nodes) read(ctx context.Context, path string) (string, error) {
-	value, err := n.Read(ctx, path)
+	value, err := n.Read(context.WithoutCancel(ctx), path)
 	if errors.Is(err, xenstore.ErrNoEntry) {
 		return "", nil
 	}
@@ -32,11 +33,16 @@ func (n nodes) read(ctx context.Context, path string) (string, error) {
 
 // list gives the names in a folder, none if there is no such folder.
 func (n nodes) list(ctx context.Context, path string) ([]string, error) {
-	names, err := n.List(ctx, path)
+	names, err := n.List(context.WithoutCancel(ctx), path)
 	if errors.Is(err, xenstore.ErrNoEntry) {
 		return nil, nil
 	}
 	return names, err
+}
+
+// watch gives a channel that has a token whenever one of the paths, or something below it, may have changed.
+func (n nodes) watch(ctx context.Context, paths ...string) (<-chan struct{}, error) {
+	return n.Watch(context.WithoutCancel(ctx), paths...)
 }
 
 // card gives the number of dom0's card with a MAC, "" if it has none.

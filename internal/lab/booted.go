@@ -35,32 +35,33 @@ func NewSystem(name, from string) (System, error) {
 	return s, nil
 }
 
-// Boot boots a container as the netvm: the cables lead there, and its stores are the lab's. From then on NetVM is what
-// is in the container's network namespace, programs of this process find the container's system bus, and Hotplug runs
-// what is installed there.
+// Boot boots a container as the netvm, see Domain.Boot: the cables lead there, programs of this process find the container's
+// system bus, and Hotplug runs what is installed there.
 func (v *NetVM) Boot(ctx context.Context, s System, binds ...container.Bind) error {
-	binds = append(binds, container.Bind{From: v.XenStoreSocket(), To: "/run/xenstored/socket"})
-	if v.QubesDB != nil {
-		binds = append(binds, container.Bind{From: v.QubesDBSocket(), To: "/run/qubes/qubesdb.sock"})
-	}
 	var err error
-	if v.Machine, err = v.Host.Boot(ctx, s, binds...); err != nil {
+	if v.Machine, err = v.Domain.Boot(ctx, s, binds...); err != nil {
 		return err
 	}
-	v.bus = v.Machine.Bus()
 	if err := os.Setenv("DBUS_SYSTEM_BUS_ADDRESS", v.bus); err != nil {
-		return fmt.Errorf("netvm: %w", err)
+		return fmt.Errorf("%s: %w", v.Name, err)
 	}
 	return nil
 }
 
-// Boot boots a container as the host: from then on the host is what is in the container's network namespace, and has its
-// devices there. Close the container.
-func (h *Host) Boot(ctx context.Context, s System, binds ...container.Bind) (*container.Machine, error) {
-	m, err := container.Boot(ctx, container.Options{Root: s.Dir, Binds: binds, Begun: h.moveTo})
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", h.Name, err)
+// Boot boots a container as the domain, with the stores that run. From then on the domain is what is in the container's
+// network namespace, with all devices that it had, and its bus is the container's. Close the container before the lab.
+func (d *Domain) Boot(ctx context.Context, s System, binds ...container.Bind) (*container.Machine, error) {
+	if d.XenStore != nil {
+		binds = append(binds, container.Bind{From: d.XenStoreSocket(), To: "/run/xenstored/socket"})
 	}
+	if d.QubesDB != nil {
+		binds = append(binds, container.Bind{From: d.QubesDBSocket(), To: "/run/qubes/qubesdb.sock"})
+	}
+	m, err := container.Boot(ctx, container.Options{Root: s.Dir, Binds: binds, Begun: d.moveTo})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", d.Name, err)
+	}
+	d.bus = m.Bus()
 	return m, nil
 }
 

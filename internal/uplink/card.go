@@ -85,3 +85,9 @@ func namesOf(cards []card) []string {
 	}
 	return names
 }
+
+// Interfaces are the names of this machine's network cards.
+func Interfaces() ([]string, error) {
+	cards, err := listCards()
+	return namesOf(cards), err
+}

@@ -27,7 +27,10 @@ const (
 var netvmMAC = net.HardwareAddr{0xfe, 0xff, 0xff, 0xff, 0xff, 0xff}
 
 // kernel is rtnetlink in the network namespace of the thread that opened it.
-type kernel struct{ *netlink.Handle }
+type kernel struct {
+	*netlink.Handle
+	pretend bool // nothing is written, and the changes are those that there would be
+}
 
 func openKernel() (kernel, error) {
 	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
@@ -38,7 +41,15 @@ func openKernel() (kernel, error) {
 		h.Close()
 		return kernel{}, fmt.Errorf("set a timeout on rtnetlink: %w", err)
 	}
-	return kernel{h}, nil
+	return kernel{Handle: h}, nil
+}
+
+// write changes something, or pretends to.
+func (k kernel) write(change func() error) error {
+	if k.pretend {
+		return nil
+	}
+	return change()
 }
 
 // link finds a device; nil = there is none of that name.
@@ -110,7 +121,7 @@ func (k kernel) group(l netlink.Link, group uint32) (changes []string, err error
 	if l.Attrs().Group == group {
 		return nil, nil
 	}
-	if err := k.LinkSetGroup(l, int(group)); err != nil {
+	if err := k.write(func() error { return k.LinkSetGroup(l, int(group)) }); err != nil {
 		return nil, fmt.Errorf("put the device into group %d: %w", group, err)
 	}
 	return []string{fmt.Sprintf("put into group %d", group)}, nil
@@ -121,7 +132,7 @@ func (k kernel) up(l netlink.Link) (changes []string, err error) {
 	if l.Attrs().Flags&net.FlagUp != 0 {
 		return nil, nil
 	}
-	if err := k.LinkSetUp(l); err != nil {
+	if err := k.write(func() error { return k.LinkSetUp(l) }); err != nil {
 		return nil, fmt.Errorf("set the device up: %w", err)
 	}
 	return []string{"set up"}, nil
@@ -154,7 +165,7 @@ func (k kernel) addresses(l netlink.Link, w wanted, ours []netip.Prefix) (change
 		if !slices.Contains(ours, p) && !sameAddress(w.own, p) {
 			continue
 		}
-		if err := k.AddrDel(l, &a); err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {
+		if err := k.write(func() error { return k.AddrDel(l, &a) }); err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {
 			return changes, fmt.Errorf("remove the address %s: %w", p, err)
 		}
 		changes = append(changes, fmt.Sprintf("removed the address %s", p))
@@ -170,7 +181,7 @@ func (k kernel) addresses(l netlink.Link, w wanted, ours []netip.Prefix) (change
 		if p.Addr().Is4() {
 			a.Flags &^= unix.IFA_F_NODAD
 		}
-		if err := k.AddrAdd(l, a); err != nil {
+		if err := k.write(func() error { return k.AddrAdd(l, a) }); err != nil {
 			return changes, fmt.Errorf("add the address %s: %w", p, err)
 		}
 		changes = append(changes, fmt.Sprintf("added the address %s", p))
@@ -198,7 +209,7 @@ func (k kernel) neighbours(l netlink.Link, w, ours []netip.Addr) (changes []stri
 		case slices.Contains(w, a) && permanent && slices.Equal(n.HardwareAddr, netvmMAC):
 			is = append(is, a)
 		case !slices.Contains(w, a) && permanent && slices.Contains(ours, a):
-			if err := k.NeighDel(&n); err != nil && !errors.Is(err, unix.ENOENT) {
+			if err := k.write(func() error { return k.NeighDel(&n) }); err != nil && !errors.Is(err, unix.ENOENT) {
 				return changes, fmt.Errorf("forget the neighbour %s: %w", a, err)
 			}
 			changes = append(changes, fmt.Sprintf("forgot the neighbour %s", a))
@@ -209,7 +220,7 @@ func (k kernel) neighbours(l netlink.Link, w, ours []netip.Addr) (changes []stri
 			continue
 		}
 		n := &netlink.Neigh{LinkIndex: index, State: unix.NUD_PERMANENT, IP: a.AsSlice(), HardwareAddr: netvmMAC}
-		if err := k.NeighSet(n); err != nil {
+		if err := k.write(func() error { return k.NeighSet(n) }); err != nil {
 			return changes, fmt.Errorf("set the neighbour %s to %s: %w", a, netvmMAC, err)
 		}
 		changes = append(changes, fmt.Sprintf("set the neighbour %s to %s", a, netvmMAC))
@@ -235,7 +246,7 @@ func (k kernel) routes(l netlink.Link, w, ours []netRoute) (changes []string, er
 		case r.Priority == have.metric() && slices.Contains(w, have):
 			is = append(is, have)
 		case rival || slices.Contains(ours, have) && r.Priority == have.metric():
-			if err := k.RouteDel(&r); err != nil && !errors.Is(err, unix.ESRCH) {
+			if err := k.write(func() error { return k.RouteDel(&r) }); err != nil && !errors.Is(err, unix.ESRCH) {
 				return changes, fmt.Errorf("delete the route %s: %w", have, err)
 			}
 			changes = append(changes, fmt.Sprintf("deleted the route %s", have))
@@ -245,7 +256,7 @@ func (k kernel) routes(l netlink.Link, w, ours []netRoute) (changes []string, er
 		if slices.Contains(is, r) {
 			continue
 		}
-		err := k.RouteAdd(r.on(l)) // not in the place of one over another device
+		err := k.write(func() error { return k.RouteAdd(r.on(l)) }) // not in the place of one over another device
 		if errors.Is(err, unix.EEXIST) {
 			err = fmt.Errorf("another device has such a route already: %w", err)
 		}

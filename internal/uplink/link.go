@@ -50,26 +50,68 @@ func (s *Setup) link(spec Spec, r *record, others bool) (changes []string, err e
 	if err := s.announce(spec, l, w, r); err != nil {
 		return nil, err
 	}
-	steps := []func() ([]string, error){
+	if changes, err = k.bring(l, w, sysctlsOf(spec), before, others); err != nil {
+		return changes, err
+	}
+	r.Own, r.Hosts, r.Routes = w.own, w.hosts, w.routes
+	return changes, s.writeRecord(spec.Interface, *r)
+}
+
+// bring brings a device to what is wanted, and takes away what else is ours by the record.
+func (k kernel) bring(l netlink.Link, w wanted, settings []sysctl, r record, others bool) ([]string, error) {
+	steps := []step{
 		func() ([]string, error) { return k.group(l, uplinkGroup) },
-		func() ([]string, error) { return writeSysctls(sysctlsOf(spec)) },
-		func() ([]string, error) { return k.addresses(l, w, before.Own) },
-		func() ([]string, error) { return k.neighbours(l, w.hosts, before.Hosts) },
-		func() ([]string, error) { return k.up(l) },
-		func() ([]string, error) { return k.routes(l, w.routes, before.Routes) },
+		func() ([]string, error) { return k.settings(settings) },
 	}
+	// The neighbours come after the addresses: with its last address a device loses them all.
+	neighbours := func() ([]string, error) { return k.neighbours(l, w.hosts, r.Hosts) }
 	if others {
-		steps = []func() ([]string, error){steps[0], steps[1], steps[3]}
+		return inOrder(append(steps, neighbours)...)
 	}
-	for _, step := range steps {
-		did, err := step()
+	steps = append(steps,
+		func() ([]string, error) { return k.addresses(l, w, r.Own) },
+		neighbours,
+		func() ([]string, error) { return k.up(l) },
+		func() ([]string, error) { return k.routes(l, w.routes, r.Routes) },
+	)
+	return inOrder(steps...)
+}
+
+// step takes one step, and returns what it changed, also when it fails.
+type step func() (changes []string, err error)
+
+// inOrder takes steps up to the first that fails.
+func inOrder(steps ...step) (changes []string, err error) {
+	for _, take := range steps {
+		did, err := take()
 		changes = append(changes, did...)
 		if err != nil {
 			return changes, err
 		}
 	}
-	r.Own, r.Hosts, r.Routes = w.own, w.hosts, w.routes
-	return changes, s.writeRecord(spec.Interface, *r)
+	return changes, nil
+}
+
+// Missing says, a sentence each, what a Link would change. It changes nothing.
+func (s *Setup) Missing(spec Spec) ([]string, error) {
+	k, err := openKernel()
+	if err != nil {
+		return nil, err
+	}
+	defer k.Close()
+	k.pretend = true
+	l, err := k.link(spec.Interface)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", spec.Interface, err)
+	}
+	if l == nil {
+		return []string{"there is no such network interface"}, nil
+	}
+	r, err := s.readRecord(spec.Interface)
+	if err != nil {
+		return nil, err
+	}
+	return k.bring(l, want(spec), sysctlsOf(spec), r, false)
 }
 
 // announce writes down what may be done to the device, and what it was before. What was written down of a device of the
@@ -100,7 +142,7 @@ func union[T comparable](a, b []T) []T {
 // unlink is Unlink under the lock.
 func (s *Setup) unlink(name string, r *record) (changes []string, err error) {
 	if r.Index == 0 && len(r.Sysctls) == 0 {
-		return nil, nil
+		return nil, s.writeRecord(name, *r) // a killed Link may have left the half of one
 	}
 	k, err := openKernel()
 	if err != nil {
@@ -111,9 +153,9 @@ func (s *Setup) unlink(name string, r *record) (changes []string, err error) {
 	if err != nil {
 		return nil, err
 	}
-	var steps []func() ([]string, error)
+	var steps []step
 	if l != nil && l.Attrs().Index == r.Index {
-		steps = []func() ([]string, error){
+		steps = []step{
 			func() ([]string, error) { return k.down(l) },
 			func() ([]string, error) { return k.routes(l, nil, r.Routes) },
 			func() ([]string, error) { return k.neighbours(l, nil, r.Hosts) },
@@ -122,12 +164,8 @@ func (s *Setup) unlink(name string, r *record) (changes []string, err error) {
 		}
 	}
 	steps = append(steps, func() ([]string, error) { return s.restoreSysctls(name, r.Sysctls) })
-	for _, step := range steps {
-		did, err := step()
-		changes = append(changes, did...)
-		if err != nil {
-			return changes, err
-		}
+	if changes, err = inOrder(steps...); err != nil {
+		return changes, err
 	}
 	*r = record{NM: r.NM, Resolved: r.Resolved, ResolvConf: r.ResolvConf}
 	return changes, s.writeRecord(name, *r)

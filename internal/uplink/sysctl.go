@@ -81,8 +81,8 @@ func rememberSysctls(r *record, list []sysctl) error {
 	return nil
 }
 
-// writeSysctls sets those that are not as they must be.
-func writeSysctls(list []sysctl) (changes []string, err error) {
+// settings sets those that are not as they must be.
+func (k kernel) settings(list []sysctl) (changes []string, err error) {
 	for _, c := range list {
 		is, err := c.current()
 		if err != nil {
@@ -91,7 +91,7 @@ func writeSysctls(list []sysctl) (changes []string, err error) {
 		if c.met(is) {
 			continue
 		}
-		if err := c.write(); err != nil {
+		if err := k.write(c.write); err != nil {
 			return changes, err
 		}
 		changes = append(changes, fmt.Sprintf("set sysctl %s to %s", c.path, c.value))

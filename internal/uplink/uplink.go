@@ -81,3 +81,12 @@ func domainUplink(ctx context.Context, s *store.Store, cards []card, own card) (
 	}
 	return store.Uplink{}, fmt.Errorf("%w: %s: %s is %s, %s; %s has %s", store.ErrUnconfigured, s.Kind(), key, mac, whose, own.name, own.mac)
 }
+
+// join lists addresses for people.
+func join(list []netip.Addr) string {
+	words := make([]string, len(list))
+	for i, a := range list {
+		words[i] = a.String()
+	}
+	return strings.Join(words, ", ")
+}

@@ -52,35 +52,27 @@ func newServed(t *testing.T) *served {
 func (s *served) boot() {
 	s.t.Helper()
 	var err error
-	s.machine, err = s.Work.Boot(s.ctx, s.system, container.Bind{From: packagesFolder, To: packagesAt, ReadOnly: true},
-		container.Bind{From: storeSocket, To: "/run/xenstored/socket"})
+	s.machine, err = s.Work.Boot(s.ctx, s.system, container.Bind{From: packagesFolder, To: packagesAt, ReadOnly: true})
 	s.must(err)
 	s.sh("mount -o remount,rw /sys && systemctl start systemd-udevd.service && systemctl daemon-reexec")
 }
 
-// storeSocket is where the AppVM's XenStore listens.
-const storeSocket = lab.Root + "/xenstored-work"
-
 // toolstack says in XenStore what the AppVM's network is.
 func (s *served) toolstack() {
 	s.t.Helper()
-	store, err := lab.StartXenStore(storeSocket)
-	s.must(err)
-	s.t.Cleanup(func() { s.must(store.Close()) })
+	s.must(s.Work.StartXenStore())
 	for key, value := range map[string]string{
 		"qubes_ip": s.Work.Address.String(), "qubes_netmask": "255.255.255.255", "qubes_gateway": lab.Virtual4[0].String(),
 		"qubes_secondary_dns": lab.Virtual4[1].String(), "device/vif/0/mac": s.Work.Card.MAC,
 	} {
-		store.Set(key, value)
+		s.Work.XenStore.Set(key, value)
 	}
 }
 
-// plug plugs the card in, with Xen's hotplug in the netvm.
+// plug plugs the card in, as Xen does.
 func (s *served) plug() {
 	s.t.Helper()
-	s.must(s.NetVM.AddCard(s.Work.Card))
-	_, err := s.NetVM.Hotplug(s.ctx, "online", s.Work.Card)
-	s.must(err)
+	s.must(s.Work.Plug(s.ctx))
 }
 
 // unplug takes it away again.
@@ -109,7 +101,7 @@ func (s *served) active() {
 // online wants the network to be as the toolstack says: a name resolves through the netvm, by what the C library reads.
 func (s *served) online() {
 	s.t.Helper()
-	s.says("ip -4 route show", "default dev eth0 scope link")
+	s.says("ip -4 route show | sed 's/ proto [a-z]*//'", "default dev eth0 scope link")
 	s.says("ip -4 -o address show dev eth0 | grep -o 'inet [^ ]*'", "inet "+s.Work.Address.String()+"/32")
 	s.has("whoami.lab", s.sh("getent ahostsv4 whoami.lab"), s.Home.Resolvers[0].String())
 }
@@ -210,7 +202,7 @@ func (s *served) stops() {
 		s.says("ip -4 -o address show dev eth0; ip route; ip neigh show nud permanent dev eth0", "")
 		s.has("the link", s.sh("ip -o link show dev eth0"), "state DOWN", "group default")
 		s.says("cat /etc/resolv.conf", strings.TrimSpace(whatWas))
-		s.says("find /run/netvmd -type f", "")
+		s.says("find /run/netvmd -name '*.json'", "")
 	})
 	s.step("and started, it is there again", func(s *served) {
 		s.active()
@@ -233,7 +225,8 @@ func (s *served) bootsAgain() {
 	s.step("and is there again after the next boot, by udev", func(s *served) {
 		s.boot()
 		s.says("systemctl is-active "+uplinkUnit, "inactive")
-		s.sh("udevadm trigger --settle --action=add --subsystem-match=net --sysname-match=eth0") // as at every boot outside of a container
+		// As at every boot outside of a container.
+		s.sh("mount -o remount,rw /sys/devices && udevadm trigger --settle --action=add --subsystem-match=net --sysname-match=eth0")
 		s.await("Started", "journalctl --follow --lines=all --output=cat --unit="+uplinkUnit)
 		s.says("systemctl is-active "+uplinkUnit, "active")
 		s.online()
@@ -246,7 +239,7 @@ func (s *served) goes(fresh string) {
 		s.apt("remove netvmd-vm")
 		s.online()
 		l.unharmed(s.Home.Resolvers[0], s.Home.Resolvers[1])
-		s.says("systemctl list-units --all --no-legend --plain 'netvm*'; command -v netvmctl", "")
+		s.says("systemctl list-unit-files --no-legend 'netvm*'; systemctl show --property=MainPID --value "+uplinkUnit+"; command -v netvmctl", "0")
 	})
 	s.step("installed again, it knows the network for its own", func(s *served) {
 		l, before := s.load(), s.kernel()

@@ -22,7 +22,7 @@ proxy_as_backend() {
 	check "the AppVM pings its gateway" on work "ping -c 1 -W 5 $proxy_net.1"
 	check "the AppVM pings the world" on work "ping -c 1 -W 5 $server4"
 	check "both nameservers answer, through two levels" until_true "$PATIENCE" chain_asks "$resolver"
-	check "a name resolves through resolv.conf" prints "$server4" on work "nslookup server.lab"
+	check "a name resolves through resolv.conf" prints "$server4" on work "nslookup -type=a server.lab"
 	drops proxy ip arp
 
 	targets=$(on proxy dns_targets)

@@ -12,10 +12,10 @@ dom0_visits() {
 	check "qvm-dom0-network-via-netvm up" visit up || return
 	check "dom0's IPv4 routing table is one default route" prints_only "$one_route" routes
 	check "dom0 pings the world" ping -c 1 -W 5 "$server4"
-	check "dom0 resolves a name through the netvm" prints "$server4" nslookup server.lab
+	check "dom0 resolves a name through the netvm" prints "$server4" nslookup -type=a server.lab
 	check "the proxy and the AppVM stand paused" prints_only "proxy work" names_of paused
 	check "dom0 and the netvm do not" prints_only "Domain-0 netvm" names_of running
-	check "a second up is refused" fails_with "already up" visit up
+	check "a second up is refused" fails_with "up already" visit up
 	check "qvm-dom0-network-via-netvm down" visit down
 	check "everything is as before" is_as_before "$before"
 	crashes "$before"
