@@ -17,7 +17,7 @@ VERSION  ?= $(or $(shell $(describe)),$(shell $(untagged)))
 # What is built twice is the same: all times in the packages are the commit's.
 export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || stat -c %Y go.mod)
 LDFLAGS  := -s -w -X main.version=$(VERSION)
-PROGRAMS := netvmd netvmctl vif-route-netvm netvm-lab
+PROGRAMS := netvmd netvmctl vif-route-netvm qvm-dom0-network-via-netvm netvm-lab
 # The one program in cgo, and the libraries of which it needs the headers.
 TRAY      := netvm-tray
 TRAY_LIBS := gtk+-3.0 ayatana-appindicator3-0.1
@@ -25,7 +25,7 @@ TRAY_LIBS := gtk+-3.0 ayatana-appindicator3-0.1
 BIN      ?= bin
 # Where the packages come, and who answers for them.
 DIST       ?= dist
-PACKAGES   := netvmd-vm netvmd netvmd-tray
+PACKAGES   := netvmd-vm netvmd netvmd-tray netvmd-dom0
 MAINTAINER ?= netvmd developers <netvmd@project.invalid>
 PAGES    := $(notdir $(basename $(wildcard packaging/man/*.md)))
 # The tray's pictures. Below 32 pixels no drawing is sharp at every size: 16 and 22 have drawings of their own.
@@ -44,7 +44,7 @@ MD2MAN        := go run github.com/cpuguy83/go-md2man/v2@v2.0.7
 FUZZTIME ?= 10s
 IDLE     ?= 60s
 
-.PHONY: help demo test build man completions lint bench fuzz xen test-packages vuln install install-netvmd install-netvmd-vm install-netvmd-tray packages deps deps-demo check unit headers icons tray-pictures
+.PHONY: help demo test build man completions lint bench fuzz xen test-packages vuln install install-netvmd install-netvmd-vm install-netvmd-tray install-netvmd-dom0 packages deps deps-demo check unit headers icons tray-pictures
 .DELETE_ON_ERROR:
 
 help: ## print this
@@ -175,6 +175,14 @@ install-netvmd-tray: man icons
 	install -D -m 0644 -t $(HICOLOR)/scalable/status $(STATUS:%=packaging/icons/%.svg)
 	install -D -m 0644 -t $(HICOLOR)/scalable/apps packaging/icons/$(APP_ICON).svg
 	install -D -m 0644 -t $(DESTDIR)/usr/share/man/man1 $(BIN)/man/netvm-tray.1
+
+# What is in the package netvmd-dom0.
+install-netvmd-dom0: man
+	install -D -m 0755 -t $(DESTDIR)/usr/bin $(BIN)/qvm-dom0-network-via-netvm
+	install -D -m 0644 -t $(DESTDIR)/usr/share/man/man8 $(BIN)/man/qvm-dom0-network-via-netvm.8
+	install -D -m 0644 -t $(DESTDIR)/usr/share/bash-completion/completions packaging/completions/qvm-dom0-network-via-netvm
+	install -D -m 0644 -t $(DESTDIR)/usr/share/zsh/site-functions packaging/completions/_qvm-dom0-network-via-netvm
+	install -D -m 0644 -t $(DESTDIR)/usr/share/fish/vendor_completions.d packaging/completions/qvm-dom0-network-via-netvm.fish
 
 packages: man completions icons ## deb, rpm and Arch packages into dist/
 	rm -rf $(BIN)/root

@@ -166,7 +166,7 @@ func TestREADMEShowsWhatIsThere(t *testing.T) {
 }
 
 func TestShellcheckFindsNothing(t *testing.T) {
-	out, err := exec.Command("shellcheck", openVPN, "deps.sh", "qubes/30-netvmd.sh").CombinedOutput()
+	out, err := exec.Command("shellcheck", openVPN, "deps.sh", "qubes/30-netvmd.sh", "qubes/30-netvmd-vm.sh").CombinedOutput()
 	if err != nil {
 		t.Errorf("shellcheck (package shellcheck): %v\n%s", err, out)
 	}

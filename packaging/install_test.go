@@ -23,6 +23,7 @@ var installed = map[string]string{
 	"usr/bin/netvm-tray":                                                        "program",
 	"usr/bin/netvmctl":                                                          "program",
 	"usr/bin/netvmd":                                                            "program",
+	"usr/bin/qvm-dom0-network-via-netvm":                                        "program",
 	"usr/lib/netvmd/sysctl.conf":                                                "text",
 	"usr/lib/netvmd/vif-route-netvm":                                            "program",
 	"usr/lib/systemd/system-preset/75-netvmd.preset":                            "text",
@@ -37,6 +38,9 @@ var installed = map[string]string{
 	"usr/lib/udev/rules.d/70-netvm-vifs.rules":                                  "text",
 	"usr/lib/udev/rules.d/90-netvm-uplink.rules":                                "text",
 	"usr/share/applications/netvm-tray.desktop":                                 "text",
+	"usr/share/bash-completion/completions/qvm-dom0-network-via-netvm":          "text",
+	"usr/share/zsh/site-functions/_qvm-dom0-network-via-netvm":                  "text",
+	"usr/share/fish/vendor_completions.d/qvm-dom0-network-via-netvm.fish":       "text",
 	"usr/share/bash-completion/completions/netvmctl":                            "text",
 	"usr/lib/NetworkManager/conf.d/30-netvm-vifs.conf":                          "text",
 	"usr/share/dbus-1/interfaces/org.qubes_os.NetVM1.xml":                       "text",
@@ -51,6 +55,7 @@ var installed = map[string]string{
 	"usr/share/man/man5/org.qubes_os.NetVM1.5":                                  "text",
 	"usr/share/man/man8/netvmd.8":                                               "text",
 	"usr/share/man/man8/netvm-uplink.8":                                         "text",
+	"usr/share/man/man8/qvm-dom0-network-via-netvm.8":                           "text",
 	"usr/share/man/man8/vif-route-netvm.8":                                      "text",
 	"usr/share/polkit-1/actions/org.qubes_os.NetVM1.policy":                     "text",
 	"usr/share/zsh/site-functions/_netvmctl":                                    "text",
@@ -243,7 +248,9 @@ func (r root) entriesAreValid() {
 }
 
 func (r root) saysItsVersion() {
-	for _, program := range []string{"usr/bin/netvmd", "usr/bin/netvm-tray", "usr/lib/netvmd/vif-route-netvm"} {
+	for _, program := range []string{
+		"usr/bin/netvmd", "usr/bin/netvm-tray", "usr/lib/netvmd/vif-route-netvm", "usr/bin/qvm-dom0-network-via-netvm",
+	} {
 		if got := r.output(r.path(program), "--version"); got != filepath.Base(program)+" 1.2.3\n" {
 			r.Errorf("%s says %q", program, got)
 		}
@@ -261,5 +268,7 @@ func (r root) completes() {
 			r.Errorf("%s asks netvmctl for nothing", name)
 		}
 	}
-	r.output("bash", "-n", r.path("usr/share/bash-completion/completions/netvmctl"))
+	for _, name := range []string{"netvmctl", "qvm-dom0-network-via-netvm"} {
+		r.output("bash", "-n", r.path("usr/share/bash-completion/completions/"+name))
+	}
 }

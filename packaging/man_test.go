@@ -124,9 +124,10 @@ func (r root) completions(line []string) (words []string) {
 
 func (r root) pagesHaveFlags() {
 	for program, page := range map[string]string{
-		"usr/bin/netvmd":                 "usr/share/man/man8/netvmd.8",
-		"usr/bin/netvm-tray":             "usr/share/man/man1/netvm-tray.1",
-		"usr/lib/netvmd/vif-route-netvm": "usr/share/man/man8/vif-route-netvm.8",
+		"usr/bin/netvmd":                     "usr/share/man/man8/netvmd.8",
+		"usr/bin/netvm-tray":                 "usr/share/man/man1/netvm-tray.1",
+		"usr/lib/netvmd/vif-route-netvm":     "usr/share/man/man8/vif-route-netvm.8",
+		"usr/bin/qvm-dom0-network-via-netvm": "usr/share/man/man8/qvm-dom0-network-via-netvm.8",
 	} {
 		help, err := exec.Command(r.path(program), "--help").CombinedOutput()
 		if err != nil {

@@ -161,9 +161,6 @@ func followUplink(cmd *cobra.Command, g *globals, setup *uplink.Setup, from stor
 	ctx, cancel := context.WithCancelCause(cmd.Context())
 	defer cancel(nil)
 	err := setup.Follow(ctx, from, spec, func(result uplink.Result) {
-		if len(result.Changes) == 0 {
-			return
-		}
 		if err := tellResult(cmd, g, result, false); err != nil {
 			cancel(err) // nobody would know what it does
 		}

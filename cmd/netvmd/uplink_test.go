@@ -116,8 +116,8 @@ func (g *guest) uplink(args ...string) string {
 }
 
 // netScript prints all of a domain's network that an uplink could change.
-const netScript = `ip -o link show eth0 | sed -E 's/@[a-z0-9]+//; s/ state [A-Z]+ / /; s/NO-CARRIER,|,LOWER_UP|,M-DOWN//g; s/qdisc [a-z]+ //'
-ip -o address show dev eth0 | grep -v 'inet6 fe80:' || true
+const netScript = `ip -o link show eth0 | sed -E 's/^[0-9]+: //; s/@[a-z0-9]+//; s/ state [A-Z]+ / /; s/NO-CARRIER,|,LOWER_UP|,M-DOWN//g; s/qdisc [a-z]+ //'
+ip -o address show dev eth0 | grep -v 'inet6 fe80:' | cut -d: -f2- || true
 ip -4 route show table all | sed -E 's/ linkdown| dead//g' | sort
 ip -6 route show table all | grep -Ev '^fe80:|^local fe80:|^multicast ff00|^anycast' | sort || true
 ip neighbour show nud permanent | sort
@@ -133,6 +133,7 @@ func (g *guest) dump() string {
 // works wants the routing table of the seeds, and an answer at each virtual nameserver.
 func (g *guest) works() {
 	g.t.Helper()
+	g.must(g.AwaitCard(g.ctx))
 	table := strings.Split(strings.TrimSpace(g.shell("route -n")), "\n")
 	if len(table) != 3 || !regexp.MustCompile(`^0\.0\.0\.0 +0\.0\.0\.0 +0\.0\.0\.0 +U +0 +0 +0 eth0$`).MatchString(table[2]) {
 		g.t.Errorf("the routing table is\n%s", strings.Join(table, "\n"))
@@ -240,6 +241,7 @@ func (g *guest) follow() *followed {
 	case <-g.ctx.Done():
 		g.t.Fatal("it does not say that it is ready")
 	}
+	f.says(`"way":"` + g.way + `"`) // what it did before it was ready
 	return f
 }
 
@@ -299,9 +301,12 @@ func TestAnUplinkIsFollowed(t *testing.T) {
 func (f *followed) followsTheStore() {
 	f.t.Helper()
 	f.QubesDB.Delete("/qubes-ip6")
-	f.says("changes", "fd09:")
+	f.says("changes")
+	if is := f.dump(); strings.Contains(is, f.Address6.String()) {
+		f.t.Errorf("its IPv6 address was taken away, and is there:\n%s", is)
+	}
 	f.QubesDB.Set("/qubes-ip6", f.Address6.String())
-	f.says("changes", "fd09:")
+	f.says("changes")
 	before := f.dump()
 	f.QubesDB.Set("/qubes-gateway", "10.137.0.300")
 	f.says("the uplink stays as it is", "/qubes-gateway", "10.137.0.300")

@@ -146,11 +146,11 @@ func (a *AppVM) setUplink(ctx context.Context) error {
 			return err
 		}
 	}
-	return a.awaitCard(ctx)
+	return a.AwaitCard(ctx)
 }
 
-// awaitCard waits until both ends of the card carry.
-func (a *AppVM) awaitCard(ctx context.Context) error {
+// AwaitCard waits until both ends of the card carry.
+func (a *AppVM) AwaitCard(ctx context.Context) error {
 	if err := a.awaitCarrier(ctx, "eth0"); err != nil {
 		return err
 	}

@@ -25,8 +25,8 @@ var ErrReverted = errors.New("reverted by somebody else")
 
 // Follow keeps an interface as the store says, from an Up that succeeded on, until ctx ends: it is brought there again
 // whenever the store says something else, when NetworkManager or systemd-resolved come, go or start again, and when the
-// device comes back or is set up. Whatever fails leaves what was good before. told gets what was done each time. The error is
-// ErrReverted, or nil when ctx ends.
+// device comes back or is set up. Whatever fails leaves what was good before. told gets what was done when something was, or in
+// another way than before. The error is ErrReverted, or nil when ctx ends.
 func (s *Setup) Follow(ctx context.Context, from store.Options, spec Spec, told func(Result)) error {
 	f := &following{Setup: s, name: spec.Interface, mac: spec.MAC, from: from, spec: spec, dirty: make(chan struct{}, 1), told: told}
 	ctx, cancel := context.WithCancel(ctx)
@@ -52,6 +52,7 @@ type following struct {
 	mac   net.HardwareAddr
 	from  store.Options
 	spec  Spec          // the last good one; of run alone
+	way   Way           // the last one; of run alone
 	dirty chan struct{} // has a token when something may be different
 	told  func(Result)
 }
@@ -103,7 +104,13 @@ func (f *following) apply(ctx context.Context) bool {
 	if err != nil && ctx.Err() == nil {
 		f.Log.Warn("the uplink is not set up", "interface", f.name, "error", err)
 	}
-	f.told(result)
+	otherWay := f.way != "" && err == nil && result.Way != f.way
+	if len(result.Changes) > 0 || otherWay {
+		f.told(result)
+	}
+	if err == nil {
+		f.way = result.Way
+	}
 	return err == nil
 }
 

@@ -88,6 +88,9 @@ func findDevice(ctx context.Context, b *bus, owner, name string) (*networkManage
 // look tells whether NetworkManager manages the interface; false without an error = it has not decided yet.
 func (m *networkManager) look(ctx context.Context, name string) (bool, error) {
 	starting, err := property[bool](ctx, m.bus, nmName, nmPath, nmName, "Startup")
+	if isError(err, unknownObject, unknownMethod) { // it has its name before it has its objects
+		return false, nil
+	}
 	if err != nil {
 		return false, err
 	}

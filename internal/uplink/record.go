@@ -8,6 +8,8 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -69,9 +71,44 @@ func (s *Setup) readRecord(name string) (record, error) {
 	if err != nil {
 		return record{}, fmt.Errorf("read what was done to %s: %w", name, err)
 	}
+	r, err := parseRecord(name, text)
+	if err != nil {
+		return record{}, fmt.Errorf("read what was done to %s: %s: %w", name, path, err)
+	}
+	return r, nil
+}
+
+// parseRecord checks what others may have written into a record: what it says is done again in reverse.
+func parseRecord(name string, text []byte) (record, error) {
 	var r record
 	if err := json.Unmarshal(text, &r); err != nil {
-		return record{}, fmt.Errorf("read what was done to %s: %s: %w", name, path, err)
+		return record{}, err
+	}
+	if r.Index < 0 {
+		return record{}, fmt.Errorf("no device has the index %d", r.Index)
+	}
+	if r.NM != "" && r.NM != uuidOf(name) {
+		return record{}, fmt.Errorf("%.64q is not the UUID of its connection", r.NM)
+	}
+	if r.ResolvConf != "" && !filepath.IsAbs(r.ResolvConf) {
+		return record{}, fmt.Errorf("%.64q is not an absolute path", r.ResolvConf)
+	}
+	for _, p := range r.Own {
+		if !p.IsValid() {
+			return record{}, errors.New("an address is none")
+		}
+	}
+	for _, route := range r.Routes {
+		if !route.To.IsValid() {
+			return record{}, errors.New("a route leads nowhere")
+		}
+	}
+	ours := sysctlsOf(Spec{Interface: name})
+	for path, value := range r.Sysctls {
+		known := slices.ContainsFunc(ours, func(c sysctl) bool { return c.path == path })
+		if _, err := strconv.Atoi(value); err != nil || !known {
+			return record{}, fmt.Errorf("sysctl %.64q was never %.64q", path, value)
+		}
 	}
 	return r, nil
 }

@@ -24,7 +24,7 @@ const readPatience = time.Minute
 
 // The packages, and the formats of each.
 var (
-	names   = []string{"netvmd", "netvmd-vm", "netvmd-tray"}
+	names   = []string{"netvmd", "netvmd-vm", "netvmd-tray", "netvmd-dom0"}
 	formats = []string{"deb", "rpm", "arch"}
 )
 

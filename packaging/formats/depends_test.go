@@ -76,7 +76,7 @@ func TestTheTrayDependsOnWhatItIsLinkedWith(t *testing.T) {
 }
 
 // needs is which other package of ours a package depends on.
-var needs = map[string]string{"netvmd": "netvmd-vm", "netvmd-tray": "netvmd"}
+var needs = map[string]string{"netvmd": "netvmd-vm", "netvmd-tray": "netvmd", "netvmd-dom0": "netvmd-vm"}
 
 func TestPackagesDependOnEachOthersOwnVersion(t *testing.T) {
 	for name, other := range needs {

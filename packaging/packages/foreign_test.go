@@ -46,7 +46,7 @@ var (
 
 const (
 	configured = "/etc/netvmd/netvmd.toml"
-	ourNames   = " netvmd netvmd-vm netvmd-tray"
+	ourNames   = " netvmd netvmd-vm netvmd-tray netvmd-dom0"
 	// hint is what an installation says of how to go on.
 	hint = "systemctl enable --now netvmd"
 )
@@ -161,6 +161,7 @@ func (f foreign) comes(n *netvm) {
 			n.t.Errorf("it said %q", said)
 		}
 		n.same("the kernel", before, n.kernel())
+		n.has("dom0's program", n.sh("qvm-dom0-network-via-netvm --help"), "up|down")
 		n.says("systemctl is-enabled netvmd.service netvmd-firewall.service", "disabled\ndisabled")
 		n.says("systemctl is-active netvmd.service netvmd-firewall.service", "inactive\ninactive")
 		f.isWhole(n)

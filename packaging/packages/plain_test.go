@@ -18,7 +18,8 @@ func TestOnPlainXen(t *testing.T) {
 
 	n.step("apt finds all that it needs in the archive", func(n *netvm) {
 		// With nothing installed at all, apt has to resolve each dependency.
-		n.has("what apt would install", n.apt("--simulate -o Dir::State::status=/dev/null install "+debs(older)), "Inst netvmd ")
+		n.has("what apt would install", n.apt("--simulate -o Dir::State::status=/dev/null install "+debs(older)+" "+deb("netvmd-dom0", older)),
+			"Inst netvmd ", "Inst netvmd-dom0 ")
 	})
 	n.step("installing it starts nothing and changes nothing in the kernel", func(n *netvm) {
 		before := n.kernel()

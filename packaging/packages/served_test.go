@@ -202,7 +202,7 @@ func (s *served) stops() {
 		s.says("ip -4 -o address show dev eth0; ip route; ip neigh show nud permanent dev eth0", "")
 		s.has("the link", s.sh("ip -o link show dev eth0"), "state DOWN", "group default")
 		s.says("cat /etc/resolv.conf", strings.TrimSpace(whatWas))
-		s.says("find /run/netvmd -type f", "")
+		s.says("find /run/netvmd -name '*.json'", "")
 	})
 	s.step("and started, it is there again", func(s *served) {
 		s.active()
@@ -225,7 +225,8 @@ func (s *served) bootsAgain() {
 	s.step("and is there again after the next boot, by udev", func(s *served) {
 		s.boot()
 		s.says("systemctl is-active "+uplinkUnit, "inactive")
-		s.sh("udevadm trigger --settle --action=add --subsystem-match=net --sysname-match=eth0") // as at every boot outside of a container
+		// As at every boot outside of a container.
+		s.sh("mount -o remount,rw /sys/devices && udevadm trigger --settle --action=add --subsystem-match=net --sysname-match=eth0")
 		s.await("Started", "journalctl --follow --lines=all --output=cat --unit="+uplinkUnit)
 		s.says("systemctl is-active "+uplinkUnit, "active")
 		s.online()
@@ -238,7 +239,7 @@ func (s *served) goes(fresh string) {
 		s.apt("remove netvmd-vm")
 		s.online()
 		l.unharmed(s.Home.Resolvers[0], s.Home.Resolvers[1])
-		s.says("systemctl list-units --all --no-legend --plain 'netvm*'; command -v netvmctl", "")
+		s.says("systemctl list-unit-files --no-legend 'netvm*'; systemctl show --property=MainPID --value "+uplinkUnit+"; command -v netvmctl", "0")
 	})
 	s.step("installed again, it knows the network for its own", func(s *served) {
 		l, before := s.load(), s.kernel()
