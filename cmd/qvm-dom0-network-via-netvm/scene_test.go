@@ -142,7 +142,8 @@ func (s *scene) goesWrong(r ruin) {
 // command prepares the program.
 func (s *scene) command(args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(s.ctx, executable(s.t), append(args, "--config", s.path("netvmd.toml"))...)
-	cmd.Env = append(os.Environ(), programRoot+"="+s.dir, standInDir+"="+s.dir, "PATH="+s.path("bin")+":"+os.Getenv("PATH"))
+	cmd.Env = append(os.Environ(), programRoot+"="+s.dir, standInDir+"="+s.dir, "PATH="+s.path("bin")+":"+os.Getenv("PATH"),
+		"GORACE=atexit_sleep_ms=0") // at its end the race detector would wait for more races
 	return cmd
 }
 
