@@ -83,6 +83,7 @@ func newScene(t *testing.T) *scene {
 	s.must(err)
 	t.Cleanup(func() { _ = s.store.Close() })
 	s.store.Set("/local/domain/1/qubes_netvm_gateway", "10.137.0.6")
+	s.store.Set("/local/domain/1/qubes_netvm_secondary_dns", "10.137.0.254")
 	s.guests(domain0, sysNet, guest{2, "sys-net-dm", uuidOf(2), 0, ""}, work, guest{4, "work-dm", uuidOf(4), 0, ""},
 		guest{5, "vault", uuidOf(5), 1, ""}, guest{7, "ended", uuidOf(7), 0, "s"}, guest{9, "personal", uuidOf(9), 0, ""})
 	return s
