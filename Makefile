@@ -107,11 +107,7 @@ bench: build ## latencies, losses, idle cost and memory, as medians and ratios
 	go test -run '^$$' -bench . -benchmem ./internal/... ./nmhook ./dbus ./tray/...
 
 fuzz: ## every fuzz target for FUZZTIME (10s)
-	@for p in $$(go list ./...); do \
-	  for f in $$(go test -list '^Fuzz' $$p | grep '^Fuzz'); do \
-	    echo "$$p $$f"; go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 200x $$p || exit 1; \
-	  done; \
-	done
+	@.ci/fuzz $(FUZZTIME)
 
 xen: build ## the same programs on a real Xen, in QEMU (Debian only; installs QEMU)
 	@internal/lab/xen/run.sh
