@@ -39,13 +39,26 @@ func openChain(t *testing.T, o, proxy lab.Options) *chain {
 	var err error
 	c.proxy, err = s.Proxy(proxy)
 	s.must(err)
-	s.must(c.proxy.Uplink.Attach(s.ctx))
+	s.must(c.proxy.Uplink.Plug(s.ctx))
 	s.must(c.proxy.StartBus(s.ctx))
+	c.uplinkUp(c.proxy.Domain)
 	s.must(c.proxy.StartNetvmd(s.ctx))
 	c.inner, err = s.AppVM("inner", 14, c.proxy.NetVM)
 	s.must(err)
-	s.must(c.inner.Attach(s.ctx))
+	s.must(c.inner.Plug(s.ctx))
+	s.must(c.inner.StartQubesDB())
+	for key, value := range c.inner.Served() {
+		c.inner.QubesDB.Set(key, value)
+	}
+	c.uplinkUp(c.inner.Domain)
 	return c
+}
+
+// uplinkUp has a domain that a netvm serves configure its uplink, by what its store says.
+func (c *chain) uplinkUp(d *lab.Domain) {
+	c.t.Helper()
+	_, err := d.Run(c.ctx, netvmctl, "uplink", "up", "eth0", "--config", d.NetvmdConfig())
+	c.must(err)
 }
 
 // with is the chain for a subtest.
@@ -180,7 +193,8 @@ func (c *chain) changesAtTheTop() {
 	before := c.untouched()
 	home := c.Home.Resolvers
 	loops := map[string]*lab.Loop{
-		"from fresh ports": c.inner.AskLoop(c.ctx, lab.Virtual4[0], lab.Question{}, time.Millisecond),
+		// So few that those which wait while nothing else gets the processor find room in the resolver's socket.
+		"from fresh ports": c.inner.AskLoop(c.ctx, lab.Virtual4[0], lab.Question{}, 5*time.Millisecond),
 		"from one port":    c.inner.AskLoop(c.ctx, lab.Virtual4[1], lab.Question{Port: 4053}, 0),
 	}
 	w := c.NetVM.Watch(c.ctx)
@@ -234,7 +248,7 @@ func (c *chain) linkDownAndUp() {
 	c.inProxy("ip link set eth0 down")
 	c.middle(offline)
 	c.innermost(lab.Virtual4, none, none)
-	c.inProxy("ip link set eth0 up; ip route add default via " + c.NetVM.Gateway.String() + " dev eth0 onlink")
+	c.uplinkUp(c.proxy.Domain)
 	c.middle(online)
 	c.innermost(lab.Virtual4, home[0], home[1])
 }
