@@ -3,7 +3,6 @@ package nmhook
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -22,9 +21,6 @@ import (
 // uplinkGroups are the rtnetlink groups in which an uplink can change (linux/rtnetlink.h).
 const uplinkGroups = unix.RTMGRP_LINK | unix.RTMGRP_IPV4_IFADDR | unix.RTMGRP_IPV6_IFADDR |
 	unix.RTMGRP_IPV4_ROUTE | unix.RTMGRP_IPV6_ROUTE
-
-// dumpAttempts bounds how often a dump that the kernel interrupted is begun again at once.
-const dumpAttempts = 10
 
 // chainFollower follows the way out through another netvm while one serves this one: which devices the kernel's default
 // routes lead to, and whether they carry. Where none does, nothing wakes up.
@@ -149,12 +145,8 @@ func readChained() (netvm.Chained, error) {
 }
 
 // whole dumps until a dump was not interrupted.
-func whole[T any](what string, dump func() ([]T, error)) (list []T, err error) {
-	for range dumpAttempts {
-		if list, err = dump(); !errors.Is(err, netlink.ErrDumpInterrupted) {
-			break
-		}
-	}
+func whole[T any](what string, dump func() ([]T, error)) ([]T, error) {
+	list, err := rtnetlink.Whole(dump)
 	if err != nil {
 		return nil, fmt.Errorf("dump the %s over rtnetlink: %w", what, err)
 	}

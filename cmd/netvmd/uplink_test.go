@@ -25,6 +25,16 @@ type guest struct {
 	way string
 }
 
+// openForGuests opens a netvm that is at home, where nobody serves IPv6.
+func openForGuests(t *testing.T) *scene {
+	t.Helper()
+	s := open(t, lab.Options{Virtual: slices.Concat(lab.Virtual4, lab.Virtual6)})
+	s.start()
+	s.nmcli("connection", "up", "home")
+	s.await(s.Home.Resolvers[0], s.Home.Resolvers[1], none, none)
+	return s
+}
+
 // resolvConfBefore is what a guest's resolv.conf is; where NetworkManager runs, the file is NetworkManager's, which writes this
 // when it knows no nameserver.
 var resolvConfBefore = map[string]string{
@@ -167,10 +177,7 @@ func (g *guest) changes() []string {
 }
 
 func TestADomainIsConfiguredByUplinkUpAlone(t *testing.T) {
-	s := open(t, lab.Options{Virtual: slices.Concat(lab.Virtual4, lab.Virtual6)})
-	s.start()
-	s.nmcli("connection", "up", "home")
-	s.await(s.Home.Resolvers[0], s.Home.Resolvers[1], none, none)
+	s := openForGuests(t)
 	for i, way := range []string{"resolv.conf", "resolved", "networkmanager"} {
 		s.step("by "+way, func(s *scene) {
 			g := s.invite(way, 21+i)
@@ -225,10 +232,7 @@ func (g *guest) withoutTheServices(up string) {
 }
 
 func TestNetworkManagerThatGoesOrLeavesTheInterfaceAlone(t *testing.T) {
-	s := open(t, lab.Options{Virtual: slices.Concat(lab.Virtual4, lab.Virtual6)})
-	s.start()
-	s.nmcli("connection", "up", "home")
-	s.await(s.Home.Resolvers[0], s.Home.Resolvers[1], none, none)
+	s := openForGuests(t)
 	g := s.invite("networkmanager", 41)
 	before := g.dump()
 	s.step("down without it leaves nothing that it would find", func(s *scene) {
@@ -344,10 +348,7 @@ func (f *followed) ends() {
 }
 
 func TestAnUplinkIsFollowed(t *testing.T) {
-	s := open(t, lab.Options{Virtual: slices.Concat(lab.Virtual4, lab.Virtual6)})
-	s.start()
-	s.nmcli("connection", "up", "home")
-	s.await(s.Home.Resolvers[0], s.Home.Resolvers[1], none, none)
+	s := openForGuests(t)
 	for i, way := range []string{"resolv.conf", "resolved", "networkmanager"} {
 		s.step("by "+way, func(s *scene) {
 			g := s.invite(way, 31+i)

@@ -56,7 +56,7 @@ var mayImport = map[string][]string{
 	// What more than one program is made of.
 	"netvmd/internal/parts":  {"internal/netvm", "internal/config", "internal/firewall", "internal/store", "internal/vif"},
 	"netvmd/internal/qubes":  {"internal/store/qubesdb"},
-	"netvmd/internal/uplink": {"internal/store", "internal/systembus"},
+	"netvmd/internal/uplink": {"internal/rtnetlink", "internal/store", "internal/systembus"},
 	"netvmd/internal/doctor": {"dbus", "internal/config", "internal/dom0", "internal/firewall", "internal/netvm", "internal/parts", "internal/qubes",
 		"internal/store", "internal/systembus", "internal/uplink", "internal/vif"},
 	"netvmd/internal/dom0":                  {"internal/config", "internal/store", "internal/store/xenstore", "internal/uplink", "internal/words"},

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/vishvananda/netlink"
+
+	"netvmd/internal/rtnetlink"
 )
 
 const (
@@ -30,7 +32,7 @@ type card struct {
 
 // listCards lists the Ethernet cards. What is made on top of others (bridges, VLANs, …) and may share their MAC is left out.
 func listCards() ([]card, error) {
-	links, err := dump(netlink.LinkList)
+	links, err := rtnetlink.Whole(netlink.LinkList)
 	if err != nil {
 		return nil, fmt.Errorf("list the network interfaces: %w", err)
 	}

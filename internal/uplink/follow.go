@@ -11,6 +11,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"netvmd/internal/rtnetlink"
 	"netvmd/internal/store"
 	"netvmd/internal/systembus"
 )
@@ -134,12 +135,8 @@ func (f *following) persist(ctx context.Context, what string, session func(conte
 			pause = firstPause
 		}
 		f.Log.Debug("not followed, trying again", "interface", f.name, "what", what, "error", err, "pause", pause)
-		timer := time.NewTimer(pause)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
+		if !rtnetlink.Sleep(ctx, pause) {
 			return
-		case <-timer.C:
 		}
 	}
 }
@@ -221,50 +218,20 @@ type device struct {
 
 // followLink marks when the device comes back or is set up. One that is set down is left so: whoever did that wants it.
 func (f *following) followLink(ctx context.Context) {
-	f.persist(ctx, "the interface", func(ctx context.Context) error {
-		updates, done := make(chan netlink.LinkUpdate, 64), make(chan struct{})
-		err := netlink.LinkSubscribeWithOptions(updates, done, netlink.LinkSubscribeOptions{
-			ErrorCallback: func(err error) { f.Log.Debug("rtnetlink", "error", err) }, ListExisting: true,
-		})
-		defer func() {
-			close(done)
-			if err == nil {
-				go drain(updates) // until the subscription's goroutine notices and closes it
-			}
-		}()
-		if err != nil {
-			return fmt.Errorf("follow the interface: %w", err)
-		}
-		var last device
-		for {
-			select {
-			case <-ctx.Done():
-				return nil
-			case u, open := <-updates:
-				if !open {
-					return errors.New("rtnetlink ended the subscription")
-				}
-				last = f.see(u, last)
-			}
-		}
+	var last device
+	rtnetlink.Persist(ctx, f.Log, "the interface "+f.name, func(ctx context.Context) error {
+		any := func(uint16, []byte) bool { return true }
+		return rtnetlink.Follow(ctx, unix.RTMGRP_LINK, any, func() { last = f.look(last) })
 	})
 }
 
-func drain(updates <-chan netlink.LinkUpdate) {
-	for range updates {
-		continue
-	}
-}
-
-// see looks at one change of a device, and returns what is known of ours now.
-func (f *following) see(u netlink.LinkUpdate, last device) device {
-	a := u.Attrs()
-	if a.Name != f.name {
-		return last
-	}
-	if u.Header.Type == unix.RTM_DELLINK {
+// look looks at the device, and returns what is known of it now.
+func (f *following) look(last device) device {
+	l, err := netlink.LinkByName(f.name)
+	if err != nil { // it is gone, or the next event says more
 		return device{}
 	}
+	a := l.Attrs()
 	now := device{a.Index, a.HardwareAddr.String(), a.Flags&net.FlagUp != 0}
 	if now != last && (now.up || now.index != last.index) {
 		f.mark()

@@ -6,19 +6,16 @@ import (
 	"net"
 	"net/netip"
 	"slices"
-	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"netvmd/internal/rtnetlink"
 )
 
 const (
 	// uplinkGroup is the link group of every interface that leads to a netvm, the same as in Qubes.
 	uplinkGroup = 1
-	// rtnetlinkTimeout bounds one exchange with the kernel, which holds the lock of all devices while one goes away.
-	rtnetlinkTimeout = 10 * time.Second
-	// dumpAttempts bounds how often a list that a change has cut is asked for again.
-	dumpAttempts = 8
 	// metric6 is what the kernel makes of an IPv6 route without a metric (IP6_RT_PRIO_USER); for IPv4 that is 0.
 	metric6 = 1024
 )
@@ -33,15 +30,8 @@ type kernel struct {
 }
 
 func openKernel() (kernel, error) {
-	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
-	if err != nil {
-		return kernel{}, fmt.Errorf("open rtnetlink: %w", err)
-	}
-	if err := h.SetSocketTimeout(rtnetlinkTimeout); err != nil {
-		h.Close()
-		return kernel{}, fmt.Errorf("set a timeout on rtnetlink: %w", err)
-	}
-	return kernel{Handle: h}, nil
+	h, err := rtnetlink.Open()
+	return kernel{Handle: h}, err
 }
 
 // write changes something, or pretends to.
@@ -53,17 +43,7 @@ func (k kernel) write(change func() error) error {
 }
 
 // link finds a device; nil = there is none of that name.
-func (k kernel) link(name string) (netlink.Link, error) {
-	l, err := k.LinkByName(name)
-	var none netlink.LinkNotFoundError
-	if errors.As(err, &none) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("find the device: %w", err)
-	}
-	return l, nil
-}
+func (k kernel) link(name string) (netlink.Link, error) { return rtnetlink.Find(k.Handle, name) }
 
 // wanted is what an interface is to have.
 type wanted struct {
@@ -151,7 +131,7 @@ func (k kernel) down(l netlink.Link) (changes []string, err error) {
 
 // addresses gives the device the wanted addresses, and takes the others of ours.
 func (k kernel) addresses(l netlink.Link, w wanted, ours []netip.Prefix) (changes []string, err error) {
-	list, err := dump(func() ([]netlink.Addr, error) { return k.AddrList(l, netlink.FAMILY_ALL) })
+	list, err := rtnetlink.Whole(func() ([]netlink.Addr, error) { return k.AddrList(l, netlink.FAMILY_ALL) })
 	if err != nil {
 		return nil, fmt.Errorf("list the addresses: %w", err)
 	}
@@ -197,13 +177,13 @@ func sameAddress(list []netip.Prefix, p netip.Prefix) bool {
 // neighbours makes the netvm the wanted neighbours, and forgets the others of ours.
 func (k kernel) neighbours(l netlink.Link, w, ours []netip.Addr) (changes []string, err error) {
 	index := l.Attrs().Index
-	list, err := dump(func() ([]netlink.Neigh, error) { return k.NeighList(index, netlink.FAMILY_ALL) })
+	list, err := rtnetlink.Whole(func() ([]netlink.Neigh, error) { return k.NeighList(index, netlink.FAMILY_ALL) })
 	if err != nil {
 		return nil, fmt.Errorf("list the neighbours: %w", err)
 	}
 	var is []netip.Addr
 	for _, n := range list {
-		a := addressOf(n.IP)
+		a := rtnetlink.Address(n.IP)
 		permanent := n.State&unix.NUD_PERMANENT != 0
 		switch {
 		case slices.Contains(w, a) && permanent && slices.Equal(n.HardwareAddr, netvmMAC):
@@ -232,7 +212,7 @@ func (k kernel) neighbours(l netlink.Link, w, ours []netip.Addr) (changes []stri
 // other default routes over the same device are taken away too.
 func (k kernel) routes(l netlink.Link, w, ours []netRoute) (changes []string, err error) {
 	filter := &netlink.Route{LinkIndex: l.Attrs().Index, Table: unix.RT_TABLE_MAIN}
-	list, err := dump(func() ([]netlink.Route, error) {
+	list, err := rtnetlink.Whole(func() ([]netlink.Route, error) {
 		return k.RouteListFiltered(netlink.FAMILY_ALL, filter, netlink.RT_FILTER_OIF|netlink.RT_FILTER_TABLE)
 	})
 	if err != nil {
@@ -309,7 +289,7 @@ func (r netRoute) String() string {
 // routeOf is the typed form of a route of the netlink library, which gives none or 0.0.0.0/0 as the destination of a
 // default route.
 func routeOf(r netlink.Route) netRoute {
-	out := netRoute{To: netip.PrefixFrom(unspecified(r.Family == netlink.FAMILY_V4), 0), Via: addressOf(r.Gw)}
+	out := netRoute{To: netip.PrefixFrom(unspecified(r.Family == netlink.FAMILY_V4), 0), Via: rtnetlink.Address(r.Gw)}
 	if r.Dst != nil {
 		out.To = prefixOf(r.Dst)
 	}
@@ -322,21 +302,5 @@ func netOf(p netip.Prefix) *net.IPNet {
 
 func prefixOf(n *net.IPNet) netip.Prefix {
 	ones, _ := n.Mask.Size()
-	return netip.PrefixFrom(addressOf(n.IP), ones)
-}
-
-// addressOf is the typed form of an address of the netlink library; the zero Addr for none.
-func addressOf(ip net.IP) netip.Addr {
-	a, _ := netip.AddrFromSlice(ip)
-	return a.Unmap()
-}
-
-// dump lists something again when a change cut the list.
-func dump[T any](list func() ([]T, error)) (out []T, err error) {
-	for range dumpAttempts {
-		if out, err = list(); !errors.Is(err, netlink.ErrDumpInterrupted) {
-			break
-		}
-	}
-	return out, err
+	return netip.PrefixFrom(rtnetlink.Address(n.IP), ones)
 }

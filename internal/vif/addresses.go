@@ -16,9 +16,6 @@ import (
 	"netvmd/internal/rtnetlink"
 )
 
-// dumpAttempts bounds how often a dump that the kernel interrupted is begun again at once.
-const dumpAttempts = 10
-
 // OwnAddresses follows the addresses of this network namespace over rtnetlink. An event only says that
 // something is different: the addresses are then dumped again in whole.
 type OwnAddresses struct {
@@ -127,13 +124,7 @@ func (o *OwnAddresses) dump() error {
 }
 
 func listAddresses() ([]netip.Addr, error) {
-	var list []netlink.Addr
-	var err error
-	for range dumpAttempts {
-		if list, err = netlink.AddrList(nil, netlink.FAMILY_ALL); !errors.Is(err, netlink.ErrDumpInterrupted) {
-			break
-		}
-	}
+	list, err := rtnetlink.Whole(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, netlink.FAMILY_ALL) })
 	if err != nil {
 		return nil, fmt.Errorf("dump the addresses over rtnetlink: %w", err)
 	}

@@ -11,13 +11,13 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"netvmd/internal/rtnetlink"
 )
 
 const (
 	// vifGroup is the link group of every vif, the same as in Qubes. Firewall rules know a vif by it.
 	vifGroup = 2
-	// rtnetlinkTimeout bounds one exchange with the kernel, which holds the lock of all devices while one goes away.
-	rtnetlinkTimeout = 10 * time.Second
 	// devicePatience is how long the device may be late: hotplug has been seen to run before it is there.
 	devicePatience = 5 * time.Second
 )
@@ -26,29 +26,15 @@ const (
 type kernel struct{ *netlink.Handle }
 
 func openKernel() (*kernel, error) {
-	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	h, err := rtnetlink.Open()
 	if err != nil {
-		return nil, fmt.Errorf("open rtnetlink: %w", err)
-	}
-	if err := h.SetSocketTimeout(rtnetlinkTimeout); err != nil {
-		h.Close()
-		return nil, fmt.Errorf("set a timeout on rtnetlink: %w", err)
+		return nil, err
 	}
 	return &kernel{h}, nil
 }
 
 // link finds a device; nil = there is none of that name.
-func (k *kernel) link(name string) (netlink.Link, error) {
-	l, err := k.LinkByName(name)
-	var none netlink.LinkNotFoundError
-	if errors.As(err, &none) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("find the device: %w", err)
-	}
-	return l, nil
-}
+func (k *kernel) link(name string) (netlink.Link, error) { return rtnetlink.Find(k.Handle, name) }
 
 // awaitLink finds a device, and waits for one that is not there yet.
 func (k *kernel) awaitLink(ctx context.Context, name string) (netlink.Link, error) {
@@ -117,12 +103,12 @@ func (k *kernel) neighbours(l netlink.Link, fresh bool, addrs []netip.Addr, mac 
 	if fresh {
 		return nil
 	}
-	list, err := dump(func() ([]netlink.Neigh, error) { return k.NeighList(index, netlink.FAMILY_ALL) })
+	list, err := rtnetlink.Whole(func() ([]netlink.Neigh, error) { return k.NeighList(index, netlink.FAMILY_ALL) })
 	if err != nil {
 		return fmt.Errorf("list the neighbours: %w", err)
 	}
 	for _, n := range list {
-		if n.State&unix.NUD_PERMANENT == 0 || slices.Contains(addrs, addressOf(n.IP)) {
+		if n.State&unix.NUD_PERMANENT == 0 || slices.Contains(addrs, rtnetlink.Address(n.IP)) {
 			continue
 		}
 		if err := k.NeighDel(&n); err != nil && !errors.Is(err, unix.ENOENT) {
@@ -139,7 +125,7 @@ func (k *kernel) routes(l netlink.Link, fresh bool, addrs []netip.Addr, metric i
 		return err
 	}
 	for _, r := range is {
-		if a := addressOf(r.Dst.IP); slices.Contains(addrs, a) && r.Priority == priority(a, metric) {
+		if a := rtnetlink.Address(r.Dst.IP); slices.Contains(addrs, a) && r.Priority == priority(a, metric) {
 			continue
 		}
 		if err := k.RouteDel(&r); err != nil && !errors.Is(err, unix.ESRCH) {
@@ -147,7 +133,9 @@ func (k *kernel) routes(l netlink.Link, fresh bool, addrs []netip.Addr, metric i
 		}
 	}
 	for _, a := range addrs {
-		if slices.ContainsFunc(is, func(r netlink.Route) bool { return addressOf(r.Dst.IP) == a && r.Priority == priority(a, metric) }) {
+		if slices.ContainsFunc(is, func(r netlink.Route) bool {
+			return rtnetlink.Address(r.Dst.IP) == a && r.Priority == priority(a, metric)
+		}) {
 			continue
 		}
 		// It replaces what a device that is gone by now, or nobody knows who, has left.
@@ -180,7 +168,7 @@ func (k *kernel) hostRoutes(l netlink.Link, fresh bool) ([]netlink.Route, error)
 		return nil, nil
 	}
 	filter := &netlink.Route{LinkIndex: l.Attrs().Index, Table: unix.RT_TABLE_MAIN}
-	list, err := dump(func() ([]netlink.Route, error) {
+	list, err := rtnetlink.Whole(func() ([]netlink.Route, error) {
 		return k.RouteListFiltered(netlink.FAMILY_ALL, filter, netlink.RT_FILTER_OIF|netlink.RT_FILTER_TABLE)
 	})
 	if err != nil {
@@ -212,12 +200,12 @@ func (k *kernel) keepAddresses(l netlink.Link, fresh bool, wanted []netip.Addr) 
 	if fresh {
 		return nil, nil
 	}
-	list, err := dump(func() ([]netlink.Addr, error) { return k.AddrList(l, netlink.FAMILY_ALL) })
+	list, err := rtnetlink.Whole(func() ([]netlink.Addr, error) { return k.AddrList(l, netlink.FAMILY_ALL) })
 	if err != nil {
 		return nil, fmt.Errorf("list the addresses: %w", err)
 	}
 	for _, a := range list {
-		addr := addressOf(a.IP)
+		addr := rtnetlink.Address(a.IP)
 		if ones, bits := a.Mask.Size(); slices.Contains(wanted, addr) && ones == bits {
 			is = append(is, addr)
 			continue
@@ -285,20 +273,4 @@ func (k *kernel) clear(l netlink.Link) error {
 // single is the network that holds one address.
 func single(a netip.Addr) *net.IPNet {
 	return &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(a.BitLen(), a.BitLen())}
-}
-
-// addressOf is the typed form of an address of the netlink library; the zero Addr for none.
-func addressOf(ip net.IP) netip.Addr {
-	a, _ := netip.AddrFromSlice(ip)
-	return a.Unmap()
-}
-
-// dump lists something again when a change cut the list.
-func dump[T any](list func() ([]T, error)) (out []T, err error) {
-	for range dumpAttempts {
-		if out, err = list(); !errors.Is(err, netlink.ErrDumpInterrupted) {
-			break
-		}
-	}
-	return out, err
 }

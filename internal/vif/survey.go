@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"netvmd/internal/netvm"
+	"netvmd/internal/rtnetlink"
 )
 
 // land is what the records, the kernel and the firewall say of all vifs at one moment.
@@ -74,7 +75,7 @@ func (l *land) settleHolders() {
 }
 
 func (l *land) readKernel(k *kernel) error {
-	links, err := dump(k.LinkList)
+	links, err := rtnetlink.Whole(k.LinkList)
 	if err != nil {
 		return fmt.Errorf("list the devices: %w", err)
 	}
@@ -103,7 +104,7 @@ func (l *land) readKernel(k *kernel) error {
 
 func readRoutes(k *kernel, devices map[int]*netdev) error {
 	filter := &netlink.Route{Table: unix.RT_TABLE_MAIN}
-	list, err := dump(func() ([]netlink.Route, error) {
+	list, err := rtnetlink.Whole(func() ([]netlink.Route, error) {
 		return k.RouteListFiltered(netlink.FAMILY_ALL, filter, netlink.RT_FILTER_TABLE)
 	})
 	if err != nil {
@@ -114,7 +115,7 @@ func readRoutes(k *kernel, devices map[int]*netdev) error {
 		if d == nil || r.Dst == nil || !isSingle(r.Dst) {
 			continue
 		}
-		to := addressOf(r.Dst.IP)
+		to := rtnetlink.Address(r.Dst.IP)
 		if d.routes[to] == nil {
 			d.routes[to] = map[int]bool{}
 		}
@@ -124,26 +125,26 @@ func readRoutes(k *kernel, devices map[int]*netdev) error {
 }
 
 func readAddresses(k *kernel, devices map[int]*netdev) error {
-	list, err := dump(func() ([]netlink.Addr, error) { return k.AddrList(nil, netlink.FAMILY_ALL) })
+	list, err := rtnetlink.Whole(func() ([]netlink.Addr, error) { return k.AddrList(nil, netlink.FAMILY_ALL) })
 	if err != nil {
 		return fmt.Errorf("list the addresses: %w", err)
 	}
 	for _, a := range list {
 		if d := devices[a.LinkIndex]; d != nil && isSingle(a.IPNet) {
-			d.addresses[addressOf(a.IP)] = true
+			d.addresses[rtnetlink.Address(a.IP)] = true
 		}
 	}
 	return nil
 }
 
 func readNeighbours(k *kernel, devices map[int]*netdev) error {
-	list, err := dump(func() ([]netlink.Neigh, error) { return k.NeighList(0, netlink.FAMILY_ALL) })
+	list, err := rtnetlink.Whole(func() ([]netlink.Neigh, error) { return k.NeighList(0, netlink.FAMILY_ALL) })
 	if err != nil {
 		return fmt.Errorf("list the neighbours: %w", err)
 	}
 	for _, n := range list {
 		if d := devices[n.LinkIndex]; d != nil && n.State&unix.NUD_PERMANENT != 0 {
-			d.neighbours[addressOf(n.IP)] = n.HardwareAddr.String()
+			d.neighbours[rtnetlink.Address(n.IP)] = n.HardwareAddr.String()
 		}
 	}
 	return nil

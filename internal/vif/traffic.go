@@ -7,6 +7,7 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"netvmd/internal/netvm"
+	"netvmd/internal/rtnetlink"
 )
 
 // Traffic lists what passed each vif of the calling thread's network namespace since its device was made, ordered by
@@ -18,7 +19,7 @@ func Traffic() ([]netvm.Traffic, error) {
 		return nil, fmt.Errorf("traffic of vifs: %w", err)
 	}
 	defer k.Close()
-	links, err := dump(k.LinkList)
+	links, err := rtnetlink.Whole(k.LinkList)
 	if err != nil {
 		return nil, fmt.Errorf("traffic of vifs: list the devices: %w", err)
 	}
