@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	godbus "github.com/godbus/dbus/v5"
@@ -27,7 +30,8 @@ var ErrReverted = errors.New("reverted by somebody else")
 // device comes back or is set up. Whatever fails leaves what was good before. told gets what was done when something was, or in
 // another way than before. The error is ErrReverted, or nil when ctx ends.
 func (s *Setup) Follow(ctx context.Context, from store.Options, spec Spec, told func(Result)) error {
-	f := &following{Setup: s, name: spec.Interface, mac: spec.MAC, from: from, spec: spec, dirty: make(chan struct{}, 1), told: told}
+	f := &following{Setup: s, name: spec.Interface, mac: spec.MAC, from: from, dirty: make(chan struct{}, 1), told: told}
+	f.take(spec)
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{}, 3)
 	for _, follow := range []func(context.Context){f.followStore, f.followBus, f.followLink} {
@@ -50,9 +54,10 @@ type following struct {
 	name  string
 	mac   net.HardwareAddr
 	from  store.Options
-	spec  Spec          // the last good one; of run alone
-	way   Way           // the last one; of run alone
-	dirty chan struct{} // has a token when something may be different
+	spec  Spec                         // the last good one; of run alone
+	way   Way                          // the last one; of run alone
+	hosts atomic.Pointer[[]netip.Addr] // the neighbours of the last good one
+	dirty chan struct{}                // has a token when something may be different
 	told  func(Result)
 }
 
@@ -95,7 +100,7 @@ func (f *following) apply(ctx context.Context) error {
 	if err != nil && ctx.Err() == nil {
 		f.Log.Warn("the uplink stays as it is", "interface", f.name, "error", err)
 	} else if err == nil {
-		f.spec = spec
+		f.take(spec)
 	}
 	if cards, err := listCards(); err == nil {
 		if _, err := findCard(cards, f.name); err != nil {
@@ -111,6 +116,13 @@ func (f *following) apply(ctx context.Context) error {
 		f.way = result.Way
 	}
 	return err
+}
+
+// take makes a Spec the good one.
+func (f *following) take(spec Spec) {
+	hosts := want(spec).hosts
+	f.spec = spec
+	f.hosts.Store(&hosts)
 }
 
 // read reads the store anew.
@@ -216,13 +228,30 @@ type device struct {
 	up    bool
 }
 
-// followLink marks when the device comes back or is set up. One that is set down is left so: whoever did that wants it.
+// followLink marks when the device comes back, is set up, or has lost a neighbour while it is up: NetworkManager flushes those
+// of IPv6 when it switches that on, after it has said that it was done. One that is set down is left so: whoever did that
+// wants it.
 func (f *following) followLink(ctx context.Context) {
 	var last device
+	lost := false
 	rtnetlink.Persist(ctx, f.Log, "the interface "+f.name, func(ctx context.Context) error {
-		any := func(uint16, []byte) bool { return true }
-		return rtnetlink.Follow(ctx, unix.RTMGRP_LINK, any, func() { last = f.look(last) })
+		concerns := func(kind uint16, data []byte) bool {
+			lost = kind == unix.RTM_DELNEIGH && f.misses(data)
+			return lost || kind == unix.RTM_NEWLINK || kind == unix.RTM_DELLINK
+		}
+		return rtnetlink.Follow(ctx, unix.RTMGRP_LINK|unix.RTMGRP_NEIGH, concerns, func() {
+			if last = f.look(last); lost && last.up {
+				f.mark()
+			}
+		})
 	})
+}
+
+// misses tells whether a neighbour that is gone is one of ours; of another device's it may say so too.
+func (f *following) misses(data []byte) bool {
+	n, err := netlink.NeighDeserialize(data)
+	hosts := f.hosts.Load()
+	return err == nil && hosts != nil && slices.Contains(*hosts, rtnetlink.Address(n.IP))
 }
 
 // look looks at the device, and returns what is known of it now.
