@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -103,35 +104,36 @@ func TestTheNextRunWaitsForAnXlThatWasLeft(t *testing.T) {
 	begun()
 	_ = up.Wait() // it was killed
 	_, end := s.follow(s.command("down"))
-	s.awaitFlock("state/dom0-network.lock")
-	goOn()
-	if r := end(); r.code != 0 {
+	ended := make(chan result, 1)
+	go func() { ended <- end() }()
+	if s.waits("state/dom0-network.lock", ended) {
+		goOn()
+	} else {
+		t.Error("down did not wait for xl")
+	}
+	if r := <-ended; r.code != 0 {
 		t.Errorf("down: exit code %d, said %q", r.code, r.complaint)
 	}
 	s.mustBe(before)
 }
 
-// awaitFlock returns when somebody waits for the lock of a file, or when nobody holds it.
-func (s *scene) awaitFlock(name string) {
+// waits tells whether a program comes to wait for the lock of a file before it ends.
+func (s *scene) waits(name string, ended chan result) bool {
 	s.t.Helper()
 	var at unix.Stat_t
 	s.must(unix.Stat(s.path(name), &at))
 	inode := fmt.Sprintf(":%d 0 EOF", at.Ino)
-	for s.ctx.Err() == nil {
+	for len(ended) == 0 {
 		locks, err := os.ReadFile("/proc/locks")
 		s.must(err)
-		waits, held := false, false
-		for _, line := range strings.Split(string(locks), "\n") {
-			is := strings.HasSuffix(line, inode)
-			held = held || is
-			waits = waits || is && strings.Contains(line, "->")
-		}
-		if waits || !held {
-			return
+		if slices.ContainsFunc(strings.Split(string(locks), "\n"), func(line string) bool {
+			return strings.Contains(line, "-> FLOCK") && strings.HasSuffix(line, inode)
+		}) {
+			return true
 		}
 		time.Sleep(time.Millisecond) // the kernel tells nobody
 	}
-	s.t.Fatalf("nobody waits for %s", name)
+	return false
 }
 
 // Ctrl-C is for all programs in the terminal. An xl that is at work is not ended by it.
