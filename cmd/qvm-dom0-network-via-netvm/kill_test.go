@@ -4,11 +4,9 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -103,37 +101,13 @@ func TestTheNextRunWaitsForAnXlThatWasLeft(t *testing.T) {
 	s.must(up.Start())
 	begun()
 	_ = up.Wait() // it was killed
-	_, end := s.follow(s.command("down"))
-	ended := make(chan result, 1)
-	go func() { ended <- end() }()
-	if s.waits("state/dom0-network.lock", ended) {
-		goOn()
-	} else {
-		t.Error("down did not wait for xl")
-	}
-	if r := <-ended; r.code != 0 {
+	said, end := s.follow(s.command("down"))
+	said.await("wait for another run, or an xl that one has left")
+	goOn()
+	if r := end(); r.code != 0 || r.complaint != "" {
 		t.Errorf("down: exit code %d, said %q", r.code, r.complaint)
 	}
 	s.mustBe(before)
-}
-
-// waits tells whether a program comes to wait for the lock of a file before it ends.
-func (s *scene) waits(name string, ended chan result) bool {
-	s.t.Helper()
-	var at unix.Stat_t
-	s.must(unix.Stat(s.path(name), &at))
-	inode := fmt.Sprintf(":%d 0 EOF", at.Ino)
-	for len(ended) == 0 {
-		locks, err := os.ReadFile("/proc/locks")
-		s.must(err)
-		if slices.ContainsFunc(strings.Split(string(locks), "\n"), func(line string) bool {
-			return strings.Contains(line, "-> FLOCK") && strings.HasSuffix(line, inode)
-		}) {
-			return true
-		}
-		time.Sleep(time.Millisecond) // the kernel tells nobody
-	}
-	return false
 }
 
 // Ctrl-C is for all programs in the terminal. An xl that is at work is not ended by it.
