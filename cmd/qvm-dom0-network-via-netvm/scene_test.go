@@ -83,6 +83,7 @@ func newScene(t *testing.T) *scene {
 	s.must(err)
 	t.Cleanup(func() { _ = s.store.Close() })
 	s.store.Set("/local/domain/1/qubes_netvm_gateway", "10.137.0.6")
+	s.store.Set("/local/domain/1/qubes_netvm_secondary_dns", "10.137.0.254")
 	s.guests(domain0, sysNet, guest{2, "sys-net-dm", uuidOf(2), 0, ""}, work, guest{4, "work-dm", uuidOf(4), 0, ""},
 		guest{5, "vault", uuidOf(5), 1, ""}, guest{7, "ended", uuidOf(7), 0, "s"}, guest{9, "personal", uuidOf(9), 0, ""})
 	return s
@@ -142,7 +143,8 @@ func (s *scene) goesWrong(r ruin) {
 // command prepares the program.
 func (s *scene) command(args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(s.ctx, executable(s.t), append(args, "--config", s.path("netvmd.toml"))...)
-	cmd.Env = append(os.Environ(), programRoot+"="+s.dir, standInDir+"="+s.dir, "PATH="+s.path("bin")+":"+os.Getenv("PATH"))
+	cmd.Env = append(os.Environ(), programRoot+"="+s.dir, standInDir+"="+s.dir, "PATH="+s.path("bin")+":"+os.Getenv("PATH"),
+		"GORACE=atexit_sleep_ms=0") // at its end the race detector would wait for more races
 	return cmd
 }
 

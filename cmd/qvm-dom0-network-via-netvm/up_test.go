@@ -19,7 +19,7 @@ func TestUpAndDownLeaveEverythingAsItWas(t *testing.T) {
 		t.Errorf("paused: %s", got)
 	}
 	view := s.view()
-	for _, want := range []string{"default dev eth0 scope link", "nameserver 10.139.1.1\nnameserver 10.139.1.2\n", "10.137.255.254/32",
+	for _, want := range []string{"default dev eth0 scope link", "nameserver 10.137.0.6\nnameserver 10.137.0.254\n", "10.137.255.254/32",
 		"10.137.0.6 dev eth0 lladdr fe:ff:ff:ff:ff:ff PERMANENT", "state/dom0-network.journal"} {
 		if !strings.Contains(view, want) {
 			t.Errorf("up leaves\n%s\nwant %q", view, want)
@@ -44,7 +44,7 @@ func TestDryRunTellsTheSteps(t *testing.T) {
 3. pause domain 9, personal: xl pause 9
 4. give dom0 a network card of sys-net: xl network-attach 0 backend=sys-net script=vif-route-netvm mac=00:16:3e:5e:6c:fe ip=10.137.255.254
 5. configure the card: 10.137.255.254, default route, gateway 10.137.0.6
-6. write ` + resolvConf + `: 10.139.1.1, 10.139.1.2
+6. write ` + resolvConf + `: 10.137.0.6, 10.137.0.254
 `
 	if got := s.runs("up", "--dry-run"); got != want {
 		t.Errorf("up --dry-run says\n%s\nwant\n%s", got, want)
@@ -81,7 +81,8 @@ func TestWhereAddressesComeFrom(t *testing.T) {
 		{"options", func(*scene) {}, []string{"--address", "10.137.9.9", "--gateway", "10.137.0.1", "--netvm", "sys-net"},
 			[]string{"ip=10.137.9.9\n", "configure the card: 10.137.9.9, default route, gateway 10.137.0.1\n"}},
 		{"the configuration before the toolstack", func(s *scene) { s.configure("[vif]\ngateway = \"10.137.0.2\"\n") }, nil, []string{asked + "10.137.0.2\n"}},
-		{"the netvm's XenStore", func(*scene) {}, nil, []string{asked + "10.137.0.6\n", ": 10.139.1.1, 10.139.1.2\n"}},
+		{"the netvm's XenStore", func(*scene) {}, nil, []string{asked + "10.137.0.6\n", ": 10.137.0.6, 10.137.0.254\n"}},
+		{"XenStore without a second nameserver", func(s *scene) { s.store.Delete("/local/domain/1/qubes_netvm_secondary_dns") }, nil, []string{": 10.137.0.6\n"}},
 		{"the netvm's QubesDB before XenStore", func(s *scene) { s.qubesDB("sys-net") }, nil, []string{asked + "10.137.0.7\n", ": 10.139.9.1\n"}},
 		{"a netvm that is called so", func(s *scene) { s.change("sys-net", func(g *guest) { g.Name = "netvm" }) }, nil, []string{"backend=netvm "}},
 	} {

@@ -137,6 +137,7 @@ build_domains() {
 	pack "$tree" "$work/driver.cpio"
 
 	install -m 0755 "$here/domains/dom0-init" "$tree/init"
+	add_programs "$tree" /usr/bin/strace
 	add_ours "$tree" qvm-dom0-network-via-netvm
 	cp "$here"/domains/{story,checks.sh,domains.sh,chain.sh,visit.sh} "$work"/{vmlinux,appvm.cpio,driver.cpio} "$tree/lab/"
 	pack "$tree" "$work/dom0.cpio"

@@ -43,6 +43,7 @@ starts_proxy() {
 $(vif_line netvm 10 "$proxy4")"
 	check "xl create of the proxy" create proxy || return
 	open_console proxy
+	check "netvmctl loads the base firewall in the proxy, before anybody is there" until_true "$PATIENCE" on proxy "netvmctl firewall load"
 	vif=$(vif_of proxy)
 	check "$vif is up, in group 2, with its routes" until_true "$PATIENCE" on netvm "is_up $vif $proxy4" || return
 	is_served proxy "$net" 6
