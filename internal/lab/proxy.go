@@ -4,6 +4,8 @@ import (
 	"context"
 	"maps"
 	"net/netip"
+
+	"netvmd/internal/netvm"
 )
 
 // The proxy: its addresses end with its number.
@@ -106,7 +108,9 @@ func (l *Lab) Chain(ctx context.Context, o Options, netvmctl string) (*Proxy, *A
 			return nil, nil, err
 		}
 	}
-	return p, inner, nil
+	// READY=1 says that names resolve; what netvmd says on its bus may follow later.
+	_, err = p.Await(ctx, func(s netvm.Status) bool { return s.State == netvm.Online })
+	return p, inner, err
 }
 
 // UplinkUp has a domain that a netvm serves configure its uplink.
