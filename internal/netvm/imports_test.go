@@ -63,7 +63,7 @@ var mayImport = map[string][]string{
 	"netvmd/cmd/qvm-dom0-network-via-netvm": {"internal/config", "internal/dom0", "internal/words"},
 	"netvmd/cmd/vif-route-netvm":            {"internal/config", "internal/parts", "internal/store/xenstore", "internal/vif"},
 	"netvmd/cmd/netvmctl": {"dbus", "internal/netvm", "internal/config", "internal/firewall", "internal/parts",
-		"internal/doctor", "internal/qubes", "internal/report", "internal/store", "internal/systembus", "internal/uplink", "internal/vif", "internal/words"},
+		"internal/doctor", "internal/dom0", "internal/qubes", "internal/report", "internal/store", "internal/systembus", "internal/uplink", "internal/vif", "internal/words"},
 	"netvmd/cmd/netvmd": {"dbus", "nmhook", "internal/config", "internal/engine", "internal/firewall", "internal/hooks",
 		"internal/netvm", "internal/override", "internal/parts", "internal/store", "internal/vif"},
 }
