@@ -166,7 +166,9 @@ func followUplink(cmd *cobra.Command, g *globals, setup *uplink.Setup, from stor
 		}
 	})
 	if errors.Is(err, uplink.ErrReverted) {
-		return err
+		// Whoever did that wants it so; an error would have systemd begin again.
+		logTo(cmd.ErrOrStderr()).Warn("left alone", "interface", spec.Interface, "reason", err)
+		return nil
 	}
 	if err == nil && cmd.Context().Err() == nil {
 		return context.Cause(ctx)
