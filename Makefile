@@ -44,13 +44,15 @@ MD2MAN        := go run github.com/cpuguy83/go-md2man/v2@v2.0.7
 FUZZTIME ?= 10s
 IDLE     ?= 60s
 
-.PHONY: help demo test build man completions lint bench fuzz xen test-packages vuln install install-netvmd install-netvmd-vm install-netvmd-tray install-netvmd-dom0 packages deps deps-demo check unit headers icons tray-pictures
+.PHONY: help demo test build man completions lint bench fuzz xen test-packages vuln install install-netvmd install-netvmd-vm install-netvmd-tray install-netvmd-dom0 packages deps deps-demo story check unit headers icons tray-pictures
 .DELETE_ON_ERROR:
 
 help: ## print this
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: deps-demo build ## install what is needed, build, and watch AppVM DNS follow the uplink
+demo: deps-demo story ## install what is needed, build, and watch AppVM DNS follow the uplink
+
+story: build
 	$(BIN)/netvm-lab demo
 
 test: deps check ## install what is needed, then everything that CI checks
@@ -107,11 +109,7 @@ bench: build ## latencies, losses, idle cost and memory, as medians and ratios
 	go test -run '^$$' -bench . -benchmem ./internal/... ./nmhook ./dbus ./tray/...
 
 fuzz: ## every fuzz target for FUZZTIME (10s)
-	@for p in $$(go list ./...); do \
-	  for f in $$(go test -list '^Fuzz' $$p | grep '^Fuzz'); do \
-	    echo "$$p $$f"; go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 200x $$p || exit 1; \
-	  done; \
-	done
+	@.ci/fuzz $(FUZZTIME)
 
 xen: build ## the same programs on a real Xen, in QEMU (Debian only; installs QEMU)
 	@internal/lab/xen/run.sh
@@ -197,11 +195,15 @@ deps: ## install what the build, the lab and the tests need (apt or dnf, as root
 deps-demo:
 	@packaging/deps.sh demo
 
-check: build lint unit
-	$(BIN)/netvm-lab demo
-	$(MAKE) fuzz FUZZTIME=10000x
-	@if command -v apt-get >/dev/null; then $(MAKE) test-packages xen; else echo 'make test-packages and make xen need Debian: left out'; fi
+# The longest stages first. Those that need Debian are left out elsewhere.
+STAGES := unit $(if $(shell command -v apt-get),xen test-packages) fuzz story
 
-# The tests run programs, the kernel and make, of whose changes Go's cache of results knows nothing: hence -count=1.
+check: build lint
+	@$(if $(filter xen,$(STAGES)),,echo 'make test-packages and make xen need Debian: left out')
+	@MAKE='$(MAKE)' FUZZTIME=10000x .ci/together $(STAGES)
+
+# The tests run programs, the kernel and make, of whose changes Go's cache of results knows nothing: hence -count=1. They
+# wait for these more than they compute: hence one package more at a time than there are processors. Every test with the
+# race detector would wait a second at its end for more races.
 unit: headers icons
-	go test -race -count=1 -timeout 15m ./...
+	GORACE=atexit_sleep_ms=20 go test -race -count=1 -timeout 15m -p $$(($$(nproc) + 1)) ./...

@@ -14,6 +14,7 @@ func encode(s netvm.Status) dict {
 		"Version":               s.Version,
 		"State":                 string(s.State),
 		"NetworkManagerRunning": s.NMRunning,
+		"Served":                s.Served,
 		"PortalUrl":             s.PortalURL,
 		"Uplinks":               each(s.Uplinks, encodeUplink),
 		"DnsSource":             s.DNSSource,
@@ -38,7 +39,7 @@ func encode(s netvm.Status) dict {
 
 // younger are the properties that a netvmd of an earlier release lacks, and what stands for them: that NetworkManager does
 // not run must not be said of one that does.
-var younger = variants(map[string]any{"NetworkManagerRunning": true, "PortalUrl": ""})
+var younger = variants(map[string]any{"NetworkManagerRunning": true, "PortalUrl": "", "Served": false})
 
 // decode checks what came over the bus: a value of another type, or an address that is none, is an error that
 // names the property.
@@ -52,7 +53,7 @@ func decode(values dict) (netvm.Status, error) {
 	all := maps.Clone(younger)
 	maps.Copy(all, values)
 	err := take(all, map[string]any{
-		"Version": &s.Version, "State": &state, "NetworkManagerRunning": &s.NMRunning, "PortalUrl": &portal,
+		"Version": &s.Version, "State": &state, "NetworkManagerRunning": &s.NMRunning, "Served": &s.Served, "PortalUrl": &portal,
 		"Uplinks": &uplinks, "DnsSource": &s.DNSSource, "DnsReason": &s.DNSReason,
 		"DnsServers": &servers, "DnsDropped": &dropped, "DnsOverrides": &overrides, "DnsTargets": &targets,
 		"DnsChangedAt": &changedAt, "DnsApplyTime": &applyTime, "Backend": &s.Backend, "Vifs": &vifs, "Problems": &s.Problems,

@@ -21,16 +21,17 @@ const (
 	sourceUplinks
 	sourceResolved
 	sourceResolvConf
+	sourceChained
 	readSources               // how many sources are read
 	sourceBus   = readSources // not read: only a place for its fault
 )
 
-var sourceNames = [...]string{"networkmanager-dns", "uplinks", "resolved", "resolv.conf", "system-bus"}
+var sourceNames = [...]string{"networkmanager-dns", "uplinks", "resolved", "resolv.conf", "chained", "system-bus"}
 
 func (s source) String() string { return sourceNames[s] }
 
 // sourceTitles are what people know the sources by that are read.
-var sourceTitles = [readSources]string{"NetworkManager (its DNS configuration)", "NetworkManager (its uplinks)", "systemd-resolved", "resolv.conf"}
+var sourceTitles = [readSources]string{"NetworkManager (its DNS configuration)", "NetworkManager (its uplinks)", "systemd-resolved", "resolv.conf", "the kernel (its routes)"}
 
 // pending is what waits to be answered by a view: signals that came in.
 type pending struct {

@@ -46,7 +46,7 @@ func (b *board) unread(after [readSources]uint64) (silent []string, turned <-cha
 	var failed []error
 	for s := source(0); s < readSources; s++ {
 		switch {
-		case away && s != sourceResolvConf:
+		case away && s != sourceResolvConf && s != sourceChained:
 		case b.ended[s] <= after[s]:
 			silent = append(silent, sourceTitles[s])
 		case b.failed[s] != nil:

@@ -82,7 +82,7 @@ func TestRefreshSaysWhatASourceRefuses(t *testing.T) {
 
 func TestRefreshWaitsForAReadThatBeginsAfterTheCall(t *testing.T) {
 	b := quietBoard()
-	b.settle(sourceUplinks, sourceResolved, sourceResolvConf, sourceNMDNS)
+	b.settle(sourceUplinks, sourceResolved, sourceResolvConf, sourceNMDNS, sourceChained)
 	for s := source(0); s < readSources; s++ {
 		b.collect(s) // a read is under way
 	}

@@ -24,7 +24,7 @@ func TestASignalMakesOnlyItsOwnSourceDirty(t *testing.T) {
 	sleep := func(body ...any) *godbus.Signal {
 		return &godbus.Signal{Sender: loginOwner, Path: loginPath, Name: loginIface + ".PrepareForSleep", Body: body}
 	}
-	everything := []source{sourceNMDNS, sourceUplinks, sourceResolved, sourceResolvConf}
+	everything := []source{sourceNMDNS, sourceUplinks, sourceResolved, sourceResolvConf, sourceChained}
 	tests := map[string]struct {
 		signal *godbus.Signal
 		dirty  []source

@@ -1,4 +1,5 @@
-// Package nmhook watches the netvm's way out: NetworkManager, systemd-resolved and resolv.conf. Events come in,
+// Package nmhook watches the netvm's way out: NetworkManager, systemd-resolved and resolv.conf, and in a chained netvm the
+// kernel's routes. Events come in,
 // immutable netvm.View values go out.
 //
 // Each source has its own dirty flag. A signal only marks its source and stamps the time; the source is then
@@ -35,6 +36,7 @@ type Watcher struct {
 	log        *slog.Logger
 	resolvConf string
 	board      *board
+	chain      *chainFollower
 }
 
 // New returns a Watcher that follows nothing until Run.
@@ -45,7 +47,8 @@ func New(cfg Config) *Watcher {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
 	}
-	return &Watcher{log: cfg.Log, resolvConf: cfg.ResolvConf, board: newBoard(cfg.Log, cfg.ResolvConf)}
+	b := newBoard(cfg.Log, cfg.ResolvConf)
+	return &Watcher{log: cfg.Log, resolvConf: cfg.ResolvConf, board: b, chain: newChainFollower(b, cfg.Log)}
 }
 
 // Run follows everything until ctx ends, and returns nil then. A bus, NetworkManager or resolved that is away
@@ -60,17 +63,23 @@ func (w *Watcher) Run(ctx context.Context) error {
 	giveUp := time.AfterFunc(firstReadTimeout, w.board.giveUpWaiting)
 	defer giveUp.Stop()
 
-	var bus sync.WaitGroup
-	bus.Add(1)
-	go func() {
-		defer bus.Done()
-		(&busFollower{board: w.board, log: w.log}).run(ctx)
-	}()
+	var others sync.WaitGroup
+	for _, run := range []func(context.Context){(&busFollower{board: w.board, log: w.log}).run, w.chain.run} {
+		others.Add(1)
+		go func() {
+			defer others.Done()
+			run(ctx)
+		}()
+	}
 	err = file.run(ctx)
 	cancel()
-	bus.Wait()
+	others.Wait()
 	return err
 }
+
+// Serve tells whether another netvm serves this one, so that the kernel's own way out is followed too. It may be called at
+// any time; the first view is right about it only if it was before Run.
+func (w *Watcher) Serve(served bool) { w.chain.serve(served) }
 
 // Changed has a token when there is a view that was not taken yet. The first one comes after every source that
 // is present was read once in whole.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -12,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"netvmd/internal/config"
+	"netvmd/internal/dom0"
 	"netvmd/internal/parts"
 	"netvmd/internal/report"
 	"netvmd/internal/store"
@@ -59,7 +59,7 @@ than 10 s is ended.
 With --follow it stays, and does the same again whenever the store says
 something else, NetworkManager or systemd-resolved come, go or start again, or
 the interface comes back. It tells systemd when it is ready. Its end leaves
-everything as it is.
+everything as it is, and netvmctl uplink down ends it.
 
 Keys of --json: way (networkmanager, resolved or resolv.conf), changes and notes,
 which are lists of sentences; with --follow an object for each time.`
@@ -82,9 +82,6 @@ addresses, gateway, gateway6, resolvers, default_route, dns, network, way and
 missing, a list of what up would change in the kernel.`
 )
 
-// capabilities names what Xen lets a domain do; dom0 has control_d.
-const capabilities = "/proc/xen/capabilities"
-
 // oldIPChangeHook is the older name of hooks.ip_change_hook, beside it.
 const oldIPChangeHook = "qubes_ip_change_hook"
 
@@ -104,7 +101,11 @@ func uplinkCommand(use, short, long string, args cobra.PositionalArgs, do func(c
 	return &cobra.Command{
 		Use: use, Short: short, Long: long, Args: args, ValidArgsFunction: interfaces,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if isDom0() {
+			is, err := dom0.IsDom0("")
+			switch {
+			case err != nil:
+				return failure{fmt.Errorf("is this dom0? %w", err)}
+			case is:
 				return failure{errDom0}
 			}
 			if err := do(cmd, args); err != nil {
@@ -113,12 +114,6 @@ func uplinkCommand(use, short, long string, args cobra.PositionalArgs, do func(c
 			return nil
 		},
 	}
-}
-
-// isDom0 tells whether this domain rules the others.
-func isDom0() bool {
-	text, err := os.ReadFile(capabilities)
-	return err == nil && strings.Contains(string(text), "control_d")
 }
 
 // interfaces completes the name of an interface.
@@ -165,9 +160,8 @@ func followUplink(cmd *cobra.Command, g *globals, setup *uplink.Setup, from stor
 			cancel(err) // nobody would know what it does
 		}
 	})
-	if errors.Is(err, uplink.ErrReverted) {
-		// Whoever did that wants it so; an error would have systemd begin again.
-		logTo(cmd.ErrOrStderr()).Warn("left alone", "interface", spec.Interface, "reason", err)
+	if errors.Is(err, uplink.ErrReverted) { // as somebody wanted it
+		fmt.Fprintln(cmd.ErrOrStderr(), words.Harmless(err.Error())+": it is not followed any more")
 		return nil
 	}
 	if err == nil && cmd.Context().Err() == nil {

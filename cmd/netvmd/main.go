@@ -1,5 +1,5 @@
 // Command netvmd keeps AppVM DNS on the resolvers of the netvm's current uplink: it follows NetworkManager,
-// systemd-resolved and resolv.conf, and translates the virtual DNS addresses in the kernel.
+// systemd-resolved, resolv.conf and the netvm above, if there is one, and translates the virtual DNS addresses in the kernel.
 package main
 
 import (
@@ -105,12 +105,11 @@ func run(path string, log *slog.Logger) error {
 	units.Configure(conf.Hooks.TryRestartUnits, conf.Hooks.TryReloadUnits)
 	toolstack := store.NewFollower(parts.StoreOptions(conf), log)
 	overrides := override.Open(conf.StateDir, conf.RuntimeDir)
-	current := &settings{conf: conf, store: toolstack, overrides: overrides, vifs: vifs}
+	current := &settings{conf: conf, store: toolstack, overrides: overrides, vifs: vifs, uplinks: uplinks}
 	service := dbus.NewService(&callers{current, overrides, parts.Tally(conf, log), log}, log)
 
 	all, ctx := errgroup.WithContext(ctx)
 	all.Go(func() error { return own.Run(ctx) })
-	all.Go(func() error { return uplinks.Run(ctx) })
 	all.Go(func() error { return toolstack.Run(ctx) })
 	// Without the store's first word the engine would decide about virtual addresses that are not this netvm's.
 	select {
@@ -118,6 +117,9 @@ func run(path string, log *slog.Logger) error {
 		return all.Wait()
 	case <-toolstack.Changed():
 	}
+	settings := current.merged()
+	uplinks.Serve(settings.PassThrough)
+	all.Go(func() error { return uplinks.Run(ctx) })
 	current.engine = engine.New(engine.Parts{
 		Version:    version,
 		Uplinks:    uplinks,
@@ -130,7 +132,7 @@ func run(path string, log *slog.Logger) error {
 		Sources:    []engine.Source{uplinks, own, current},
 		SecondLook: firewall.AnswerGrace,
 		Log:        log,
-	}, current.merged())
+	}, settings)
 
 	all.Go(func() error { return rules.Watch(ctx, current.engine.Drifted) })
 	all.Go(func() error { return current.engine.Run(ctx) })

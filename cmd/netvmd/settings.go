@@ -10,6 +10,7 @@ import (
 	"netvmd/internal/override"
 	"netvmd/internal/store"
 	"netvmd/internal/vif"
+	"netvmd/nmhook"
 )
 
 // settings brings together what the configuration, the store and callers on the bus say, and tells the engine.
@@ -17,6 +18,7 @@ type settings struct {
 	store     *store.Follower
 	overrides *override.Stack
 	vifs      *vif.Census
+	uplinks   *nmhook.Watcher
 	engine    *engine.Engine // set before anything but merged is called
 
 	mu   sync.Mutex // held while the engine is told, so that the newest is told last
@@ -39,7 +41,14 @@ func (s *settings) follow(ctx context.Context) error {
 func (s *settings) tell() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.engine.Configure(s.merged())
+	s.configure()
+}
+
+// configure has everybody go by what all say now. The caller holds mu.
+func (s *settings) configure() {
+	now := s.merged()
+	s.uplinks.Serve(now.PassThrough)
+	s.engine.Configure(now)
 }
 
 // Refresh implements engine.Source.
@@ -54,7 +63,7 @@ func (s *settings) reload(conf config.Config) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.conf = conf
-	s.engine.Configure(s.merged())
+	s.configure()
 	s.vifs.Configure(s.onlyWarn())
 }
 
@@ -70,6 +79,8 @@ func (s *settings) merged() engine.Settings {
 		Source:      string(s.conf.DNS.Source),
 		Overrides:   s.overrides.List(),
 		PassThrough: fromStore.PassThrough,
+		Above:       fromStore.Resolvers,
+		NextGateway: fromStore.NextGateway,
 		OnlyWarn:    s.onlyWarn(),
 		Problems:    slices.Concat(problems, s.overrides.Problems()),
 	}

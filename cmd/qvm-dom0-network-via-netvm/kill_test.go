@@ -2,8 +2,14 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"os/exec"
+	"strings"
+	"syscall"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // deaths are the system calls with which a command changes something. It is killed at the first of each kind, then at the
@@ -12,6 +18,9 @@ var deaths = map[string][]string{
 	"up":   {"fsync", "renameat", "sendto"},
 	"down": {"fsync", "renameat", "unlinkat"},
 }
+
+// strides leave some instants out: the steps below sendto have tests of their own in internal/uplink.
+var strides = map[string]int{"fsync": 1, "renameat": 1, "sendto": 4, "unlinkat": 2}
 
 // maxDeaths is more than a run has calls of one kind.
 const maxDeaths = 60
@@ -32,7 +41,7 @@ func (s *scene) kill(call string, n int, command string) bool {
 func overDeaths(t *testing.T, command string, test func(s *scene, kill func() bool)) {
 	for _, call := range deaths[command] {
 		t.Run("at "+call, func(t *testing.T) {
-			for n, killed := 1, true; killed; n++ {
+			for n, killed := 1, true; killed; n += strides[call] {
 				if n > maxDeaths {
 					t.Fatalf("no end after %d", n)
 				}
@@ -69,7 +78,79 @@ func TestDownKilledAtAnyInstantIsFinishedByDown(t *testing.T) {
 	})
 }
 
+// slow has the next run of a command wait. begun returns when it has begun, and goOn lets it go on.
+func (s *scene) slow(r ruin) (begun, goOn func()) {
+	s.t.Helper()
+	for _, fifo := range []string{begunFile, goFile} {
+		s.must(unix.Mkfifo(s.path(fifo), 0o600))
+	}
+	r.Times, r.Slow = 1, true
+	s.goesWrong(r)
+	return func() {
+		_, err := os.ReadFile(s.path(begunFile))
+		s.must(err)
+	}, func() { s.must(os.WriteFile(s.path(goFile), []byte("go"), 0)) }
+}
+
 // A run of xl is not the program: it goes on when that is killed, and the next run waits for it.
+func TestTheNextRunWaitsForAnXlThatWasLeft(t *testing.T) {
+	s := newScene(t)
+	before := s.view()
+	begun, goOn := s.slow(ruin{Command: "network-attach", KillAt: "before"})
+	// up's pipe would be held open by the xl that it leaves.
+	up := s.command("up")
+	s.must(up.Start())
+	begun()
+	_ = up.Wait() // it was killed
+	_, end := s.follow(s.command("down"))
+	s.awaitFlock("state/dom0-network.lock")
+	goOn()
+	if r := end(); r.code != 0 {
+		t.Errorf("down: exit code %d, said %q", r.code, r.complaint)
+	}
+	s.mustBe(before)
+}
+
+// awaitFlock returns when somebody waits for the lock of a file, or when nobody holds it.
+func (s *scene) awaitFlock(name string) {
+	s.t.Helper()
+	var at unix.Stat_t
+	s.must(unix.Stat(s.path(name), &at))
+	inode := fmt.Sprintf(":%d 0 EOF", at.Ino)
+	for s.ctx.Err() == nil {
+		locks, err := os.ReadFile("/proc/locks")
+		s.must(err)
+		waits, held := false, false
+		for _, line := range strings.Split(string(locks), "\n") {
+			is := strings.HasSuffix(line, inode)
+			held = held || is
+			waits = waits || is && strings.Contains(line, "->")
+		}
+		if waits || !held {
+			return
+		}
+		time.Sleep(time.Millisecond) // the kernel tells nobody
+	}
+	s.t.Fatalf("nobody waits for %s", name)
+}
+
+// Ctrl-C is for all programs in the terminal. An xl that is at work is not ended by it.
+func TestASignalDoesNotEndXl(t *testing.T) {
+	s := newScene(t)
+	before := s.view()
+	begun, goOn := s.slow(ruin{Command: "network-attach"})
+	cmd := s.command("up")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	_, end := s.follow(cmd)
+	begun()
+	s.must(unix.Kill(-cmd.Process.Pid, unix.SIGINT))
+	goOn()
+	if r := end(); r.code != 1 || strings.Contains(r.complaint, "xl network-attach") || !strings.HasSuffix(r.complaint, "; all was taken back\n") {
+		t.Errorf("exit code %d, said %q", r.code, r.complaint)
+	}
+	s.mustBe(before)
+}
+
 func TestKilledWhileXlIsAtWork(t *testing.T) {
 	for _, tc := range []struct {
 		command, killed string

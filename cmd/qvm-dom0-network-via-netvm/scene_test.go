@@ -65,7 +65,10 @@ func newScene(t *testing.T) *scene {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	t.Cleanup(cancel)
-	s := &scene{t: t, ctx: ctx, dir: t.TempDir()}
+	dir, err := os.MkdirTemp("", "dom0") // short enough for sockets below it
+	s := &scene{t: t, ctx: ctx, dir: dir}
+	s.must(err)
+	t.Cleanup(func() { s.must(os.RemoveAll(dir)) })
 	for _, dir := range []string{"bin", "state", "run", "proc/xen", "proc/sys/kernel/random"} {
 		s.must(os.MkdirAll(filepath.Join(s.dir, dir), 0o755))
 	}
@@ -76,11 +79,11 @@ func newScene(t *testing.T) *scene {
 	s.must(os.Chmod(s.path("resolv.conf"), 0o640))
 	s.write("netvmd.toml", fmt.Sprintf("state_dir = %q\nruntime_dir = %q\n[dns]\nresolv_conf = %q\n[store]\nxenstore_path = %q\n",
 		s.path("state"), s.path("run"), s.path("resolv.conf"), s.path(xenstoreFile)))
-	var err error
 	s.store, err = lab.StartXenStore(s.path(xenstoreFile))
 	s.must(err)
 	t.Cleanup(func() { _ = s.store.Close() })
 	s.store.Set("/local/domain/1/qubes_netvm_gateway", "10.137.0.6")
+	s.store.Set("/local/domain/1/qubes_netvm_secondary_dns", "10.137.0.254")
 	s.guests(domain0, sysNet, guest{2, "sys-net-dm", uuidOf(2), 0, ""}, work, guest{4, "work-dm", uuidOf(4), 0, ""},
 		guest{5, "vault", uuidOf(5), 1, ""}, guest{7, "ended", uuidOf(7), 0, "s"}, guest{9, "personal", uuidOf(9), 0, ""})
 	return s
@@ -140,7 +143,8 @@ func (s *scene) goesWrong(r ruin) {
 // command prepares the program.
 func (s *scene) command(args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(s.ctx, executable(s.t), append(args, "--config", s.path("netvmd.toml"))...)
-	cmd.Env = append(os.Environ(), programRoot+"="+s.dir, standInDir+"="+s.dir, "PATH="+s.path("bin")+":"+os.Getenv("PATH"))
+	cmd.Env = append(os.Environ(), programRoot+"="+s.dir, standInDir+"="+s.dir, "PATH="+s.path("bin")+":"+os.Getenv("PATH"),
+		"GORACE=atexit_sleep_ms=0") // at its end the race detector would wait for more races
 	return cmd
 }
 
@@ -274,4 +278,23 @@ func (s *scene) follow(cmd *exec.Cmd) (out said, end func() result) {
 		_ = cmd.Wait() // the exit code says more
 		return result{cmd.ProcessState.ExitCode(), "", complaints.String()}
 	}
+}
+
+// configure adds to the configuration.
+func (s *scene) configure(text string) {
+	s.t.Helper()
+	is, err := os.ReadFile(s.path("netvmd.toml"))
+	s.must(err)
+	s.write("netvmd.toml", string(is)+text)
+}
+
+// qubesDB gives dom0 the QubesDB of a netvm, as Qubes has it.
+func (s *scene) qubesDB(netvm string) {
+	s.t.Helper()
+	s.must(os.MkdirAll(s.path("var/run/qubes"), 0o755))
+	db, err := lab.StartQubesDB(s.path("var/run/qubes/qubesdb." + netvm + ".sock"))
+	s.must(err)
+	s.t.Cleanup(func() { _ = db.Close() })
+	db.Set("/qubes-netvm-gateway", "10.137.0.7")
+	db.Set("/qubes-netvm-primary-dns", "10.139.9.1")
 }

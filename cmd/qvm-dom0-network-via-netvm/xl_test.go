@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -51,7 +50,7 @@ type ruin struct {
 	Starts  string // domain that starts before it
 	Hotplug string // what the netvm's hotplug script does: "" = it connects, "never", or an error
 	KillAt  string // "before" or "after": the caller is killed
-	Slow    bool   // it goes on only when the file `go` is there
+	Slow    bool   // see awaitGo
 }
 
 // runStandIn is main of the stand-in.
@@ -64,14 +63,11 @@ func runStandIn(args []string) int {
 }
 
 func standIn(dir string, args []string) error {
-	lock, err := os.OpenFile(dir+"/lock", os.O_RDWR|os.O_CREATE, 0o600)
+	unlock, err := lockDir(dir)
 	if err != nil {
 		return err
 	}
-	defer lock.Close()
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
-		return err
-	}
+	defer func() { unlock() }()
 	calls, err := os.OpenFile(filepath.Join(dir, callsFile), os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
 	if err != nil {
 		return err
@@ -79,24 +75,27 @@ func standIn(dir string, args []string) error {
 	if _, err := fmt.Fprintln(calls, strings.Join(args, " ")); err != nil {
 		return err
 	}
-	guests, err := readGuests(dir)
-	if err != nil {
-		return err
-	}
 	r, err := takeRuin(dir, args[0])
 	if err != nil {
 		return err
 	}
-	guests = r.befall(guests)
 	if r.KillAt == "before" {
 		_ = unix.Kill(os.Getppid(), unix.SIGKILL)
 	}
-	for r.Slow {
-		if _, err := os.Stat(dir + "/go"); err == nil {
-			break
+	if r.Slow { // others go on meanwhile
+		unlock()
+		if err := awaitGo(dir); err != nil {
+			return err
 		}
-		time.Sleep(10 * time.Millisecond)
+		if unlock, err = lockDir(dir); err != nil {
+			return err
+		}
 	}
+	guests, err := readGuests(dir)
+	if err != nil {
+		return err
+	}
+	guests = r.befall(guests)
 	if r.Fail != "" {
 		return errors.Join(writeGuests(dir, guests), errors.New(r.Fail))
 	}
@@ -110,6 +109,26 @@ func standIn(dir string, args []string) error {
 		_ = unix.Kill(os.Getppid(), unix.SIGKILL)
 	}
 	return nil
+}
+
+// lockDir keeps other runs out.
+func lockDir(dir string) (unlock func(), err error) {
+	lock, err := os.OpenFile(dir+"/lock", os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return func() {}, err
+	}
+	return func() { _ = lock.Close() }, unix.Flock(int(lock.Fd()), unix.LOCK_EX)
+}
+
+// The FIFOs of a slow run: it says that it has begun, and waits until it may go on.
+const begunFile, goFile = "begun", "go"
+
+func awaitGo(dir string) error {
+	if err := os.WriteFile(filepath.Join(dir, begunFile), []byte("begun"), 0); err != nil {
+		return err
+	}
+	_, err := os.ReadFile(filepath.Join(dir, goFile))
+	return err
 }
 
 func (r ruin) befall(guests []guest) []guest {

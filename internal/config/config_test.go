@@ -37,6 +37,7 @@ xenstore_path = "/dev/xen/xenbus"
 [hooks]
 try_reload_units = []
 network_hooks_dir = "/tmp/hooks"
+ip_change_hook = "/tmp/changed"
 `)
 	if err != nil {
 		t.Fatal(err)
@@ -50,7 +51,7 @@ network_hooks_dir = "/tmp/hooks"
 	want.Firewall.Base, want.Firewall.Flowtable = BaseNever, FlowtableNever
 	want.Vif = Vif{netip.MustParseAddr("10.137.0.1"), netip.MustParseAddr("fe80::fcff:ffff:feff:ffff"), HardenAlways}
 	want.Store = Store{StoreXenStore, "/tmp/q", "/dev/xen/xenbus"}
-	want.Hooks.TryReloadUnits, want.Hooks.NetworkHooksDir = nil, "/tmp/hooks"
+	want.Hooks.TryReloadUnits, want.Hooks.NetworkHooksDir, want.Hooks.IPChangeHook = nil, "/tmp/hooks", "/tmp/changed"
 	if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Addr) bool { return a == b }), cmpopts.EquateEmpty()); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
@@ -92,6 +93,7 @@ func TestErrorsNameFileLineAndKey(t *testing.T) {
 		{"a virtual address twice", "[dns]\nvirtual = [\"10.139.1.1\", \"10.139.1.1\"]\n", `x.toml:2: dns.virtual: 10.139.1.1 stands there twice`},
 		{"a loopback address as virtual", "dns.virtual = [\"127.0.0.1\"]\n", `x.toml:1: dns.virtual: 127.0.0.1 cannot be a virtual DNS address`},
 		{"a relative path", "runtime_dir = \"run\"\n", `x.toml:1: runtime_dir: "run" is not an absolute path`},
+		{"a relative path of a hook", "[hooks]\nip_change_hook = \"hook\"\n", `x.toml:2: hooks.ip_change_hook: "hook" is not an absolute path`},
 		{"a unit without a type", "[hooks]\ntry_restart_units = [\"proxy\"]\n", `x.toml:2: hooks.try_restart_units: "proxy" is not a unit's name`},
 		{"an IPv6 gateway for IPv4", "[vif]\ngateway = \"fd00::1\"\n", `x.toml:2: vif.gateway: fd00::1 cannot be the vifs' gateway`},
 		{"a multicast gateway", "[vif]\ngateway = \"224.0.0.1\"\n", `x.toml:2: vif.gateway: 224.0.0.1 cannot be the vifs' gateway`},

@@ -144,9 +144,10 @@ func TestEveryOutcomeOfEveryCheck(t *testing.T) {
 
 		{"the bus answers", bus{}, OK, "answers", ""},
 		{"there is no bus", bus{errBroken}, Failed, "it broke", "systemctl start dbus"},
-		{"NetworkManager runs", networkManager{true, "auto"}, OK, "it runs", ""},
-		{"NetworkManager does not run", networkManager{false, "auto"}, Warning, "does not run", "start NetworkManager"},
-		{"NetworkManager does not run and is needed", networkManager{false, "networkmanager"}, Failed, "dns.source", "start NetworkManager"},
+		{"NetworkManager runs", networkManager{running: true, source: "auto"}, OK, "it runs", ""},
+		{"NetworkManager does not run", networkManager{running: false, source: "auto"}, Warning, "does not run", "start NetworkManager"},
+		{"NetworkManager does not run in a chained netvm", networkManager{served: true, source: "auto"}, OK, "need not", ""},
+		{"NetworkManager does not run and is needed", networkManager{running: false, source: "networkmanager"}, Failed, "dns.source", "start NetworkManager"},
 		{"the Internet is reached", internet{netvm.Online, ""}, OK, "online", ""},
 		{"there is no uplink", internet{netvm.Offline, ""}, OK, "offline", ""},
 		{"a captive portal waits", internet{netvm.Portal, "http://example.org/"}, Warning, "captive portal", "http://example.org/"},

@@ -226,7 +226,7 @@ func TestProgramsOnTheBusAreAsked(t *testing.T) {
 		}},
 	})
 	n, err = readNetworkManager(ctx, b.machine)
-	mustBe(t, "NetworkManager", n, err, networkManager{true, "auto"})
+	mustBe(t, "NetworkManager", n, err, networkManager{running: true, source: "auto"})
 	v, err = readManaged(ctx, b.machine)
 	mustBe(t, "NetworkManager", v, err, managed{"vif2.0", "vif3.0"})
 

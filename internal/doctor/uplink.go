@@ -22,13 +22,15 @@ const (
 
 // networkManager is whether it runs, and whether somebody needs it.
 type networkManager struct {
-	running bool
-	source  string // dns.source
+	running, served bool   // another netvm serves this one
+	source          string // dns.source
 }
 
 func readNetworkManager(ctx context.Context, m *machine) (networkManager, error) {
 	running, err := m.owned(ctx, nmName)
-	return networkManager{running, string(m.conf.DNS.Source)}, err
+	// Without netvmd nobody says who serves this domain; that it does not run is another finding.
+	status, unknown := m.status()
+	return networkManager{running, unknown == nil && status.Served, string(m.conf.DNS.Source)}, err
 }
 
 func (n networkManager) judge() finding {
@@ -38,6 +40,8 @@ func (n networkManager) judge() finding {
 		return fine("it runs")
 	case n.source == "networkmanager":
 		return fail("it does not run, and dns.source is \"networkmanager\"", start)
+	case n.served:
+		return fine("it does not run, and need not: another netvm serves this one")
 	}
 	return warn("it does not run: uplinks are not shown, and resolvers come from elsewhere", start)
 }

@@ -5,6 +5,8 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+
+	"netvmd/internal/words"
 )
 
 // Domain is a domain of Xen, as `xl list -v` shows it.
@@ -23,7 +25,7 @@ func (d Domain) running() bool { return !d.paused && !d.stopped }
 // domid, and one day a domid comes again.
 func (d Domain) same(o Domain) bool { return d.ID == o.ID && d.UUID == o.UUID }
 
-func (d Domain) String() string { return fmt.Sprintf("domain %d, %s", d.ID, d.Name) }
+func (d Domain) String() string { return fmt.Sprintf("domain %d, %s", d.ID, words.Harmless(d.Name)) }
 
 // listLine is a line of `xl list -v` (Xen, tools/xl/xl_list.c): name, domid, memory, processors, six letters of state,
 // seconds, UUID; what follows is of no interest. A name may hold blanks.
@@ -62,17 +64,17 @@ func parseList(text string) ([]Domain, error) {
 }
 
 func parseDomain(line string) (Domain, error) {
-	words := listLine.FindStringSubmatch(line)
-	if words == nil {
+	parts := listLine.FindStringSubmatch(line)
+	if parts == nil {
 		return Domain{}, fmt.Errorf("%.200q is no domain with its state and UUID", line)
 	}
-	id, err := strconv.Atoi(words[2])
+	id, err := strconv.Atoi(parts[2])
 	if err != nil || id > maxDomID {
-		return Domain{}, fmt.Errorf("domid %s: the highest is %d", words[2], maxDomID)
+		return Domain{}, fmt.Errorf("domid %s: the highest is %d", parts[2], maxDomID)
 	}
 	return Domain{
-		Name: words[1], ID: id, UUID: words[9],
-		paused: words[5] == "p", stopped: words[6] == "s" || words[8] == "d",
+		Name: parts[1], ID: id, UUID: parts[9],
+		paused: parts[5] == "p", stopped: parts[6] == "s" || parts[8] == "d",
 	}, nil
 }
 
@@ -88,9 +90,9 @@ func find(domains []Domain, is func(Domain) bool) (Domain, bool) {
 
 // names lists domains for people.
 func names(domains []Domain) string {
-	words := make([]string, len(domains))
+	list := make([]string, len(domains))
 	for i, d := range domains {
-		words[i] = d.Name
+		list[i] = d.Name
 	}
-	return strings.Join(words, ", ")
+	return words.Harmless(strings.Join(list, ", "))
 }

@@ -203,9 +203,9 @@ func (r resolve) undo(_ context.Context, t *tool) error {
 }
 
 func addresses(list []netip.Addr) string {
-	words := make([]string, len(list))
+	texts := make([]string, len(list))
 	for i, a := range list {
-		words[i] = a.String()
+		texts[i] = a.String()
 	}
-	return strings.Join(words, ", ")
+	return strings.Join(texts, ", ")
 }

@@ -119,16 +119,38 @@ func (n nodes) settings(ctx context.Context, netvm Domain, qubesDB string) (said
 		s, err := db.Settings(ctx)
 		return said{s.Gateway, s.Virtual}, errors.Join(err, db.Close())
 	}
-	path := fmt.Sprintf("/local/domain/%d/qubes_netvm_gateway", netvm.ID)
-	value, err := n.read(ctx, path)
-	if err != nil || value == "" {
+	return n.ownSettings(ctx, netvm)
+}
+
+// ownSettings reads what XenStore says. The gateway is the first nameserver too, as Qubes OS 2 had it.
+func (n nodes) ownSettings(ctx context.Context, netvm Domain) (s said, err error) {
+	home := fmt.Sprintf("/local/domain/%d/", netvm.ID)
+	if s.gateway, err = n.address(ctx, home+"qubes_netvm_gateway", "a gateway"); err != nil {
 		return said{}, err
 	}
-	gateway, err := netip.ParseAddr(value)
-	if err != nil || !canBeAGateway(gateway) {
-		return said{}, fmt.Errorf("xenstore: %s: %.64q cannot be a gateway: a unicast IPv4 address is wanted", path, value)
+	second, err := n.address(ctx, home+"qubes_netvm_secondary_dns", "a nameserver")
+	if err != nil {
+		return said{}, err
 	}
-	return said{gateway: gateway}, nil
+	for _, a := range []netip.Addr{s.gateway, second} {
+		if a.IsValid() {
+			s.virtual = append(s.virtual, a)
+		}
+	}
+	return s, nil
+}
+
+// address reads a node that must be what it is for, the zero Addr if there is no such node.
+func (n nodes) address(ctx context.Context, path, role string) (netip.Addr, error) {
+	value, err := n.read(ctx, path)
+	if err != nil || value == "" {
+		return netip.Addr{}, err
+	}
+	a, err := netip.ParseAddr(value)
+	if err != nil || !canBeAGateway(a) {
+		return netip.Addr{}, fmt.Errorf("xenstore: %s: %.64q cannot be %s: a unicast IPv4 address is wanted", path, value, role)
+	}
+	return a, nil
 }
 
 func canBeAGateway(a netip.Addr) bool { return a.Is4() && a.IsGlobalUnicast() }

@@ -72,6 +72,8 @@ type Settings struct {
 	Source      string
 	Overrides   []netvm.Override // the newest, which is in force, first
 	PassThrough bool             // this netvm's uplink is served by another netvm
+	Above       []netip.Addr     // the nameservers that it gives this one
+	NextGateway netip.Addr       // its address towards this one; the zero Addr = unknown
 	OnlyWarn    bool             // say what others changed in our rules, and leave it
 	Problems    []string         // what is wrong with the settings themselves, to be published
 }

@@ -156,6 +156,7 @@ func (e *Engine) inputs() plan.Inputs {
 		Source:      e.now.Source,
 		Own:         e.own,
 		PassThrough: e.now.PassThrough,
+		Above:       e.now.Above,
 	}
 	if len(e.now.Overrides) > 0 {
 		in.Override = e.now.Overrides[0]
@@ -239,7 +240,8 @@ func (e *Engine) tookOver(wanted []netvm.Target, changes []string, same bool, c 
 // accelerate lets established flows over the uplinks take the short way. Rules that were loaded anew know no devices.
 func (e *Engine) accelerate(ctx context.Context, again bool) {
 	var devices []string
-	for _, u := range e.view.Uplinks {
+	_, uplinks := e.view.WayOut()
+	for _, u := range uplinks {
 		if u.Interface != "" {
 			devices = append(devices, u.Interface)
 		}

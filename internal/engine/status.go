@@ -30,12 +30,14 @@ func (e *Engine) publish() {
 }
 
 func (e *Engine) snapshot() netvm.Status {
+	state, uplinks := e.wayOut()
 	return netvm.Status{
 		Version:      e.Version,
-		State:        cmp.Or(e.view.State, netvm.Offline),
+		State:        cmp.Or(state, netvm.Offline),
 		NMRunning:    !e.seen || e.view.NetworkManager.Running, // what is not known yet must not be said
 		PortalURL:    e.view.PortalURL,
-		Uplinks:      e.view.Uplinks,
+		Served:       e.now.PassThrough,
+		Uplinks:      uplinks,
 		DNSSource:    e.decision.Source,
 		DNSReason:    e.decision.Reason,
 		DNSServers:   e.decision.Servers,
@@ -49,6 +51,18 @@ func (e *Engine) snapshot() netvm.Status {
 		Problems:     e.problems(),
 		Statistics:   e.statistics,
 	}
+}
+
+// wayOut is the view's. That of a chained netvm has no IPv4 gateway in its routes; the toolstack says who it is.
+func (e *Engine) wayOut() (netvm.State, []netvm.Uplink) {
+	state, uplinks := e.view.WayOut()
+	uplinks = slices.Clone(uplinks)
+	for i := range uplinks {
+		if u := &uplinks[i]; u.Type == netvm.TypeNetVM && !u.Gateway.Is4() && e.now.NextGateway.IsValid() {
+			u.Gateway = e.now.NextGateway
+		}
+	}
+	return state, uplinks
 }
 
 func (e *Engine) problems() []string {

@@ -21,10 +21,13 @@ const (
 	Online     State = "online"     // an uplink is active and nothing is known against it
 )
 
+// TypeNetVM is the type of an uplink that leads to another netvm, without NetworkManager.
+const TypeNetVM = "netvm"
+
 // Uplink is one active way out of the netvm.
 type Uplink struct {
-	ID        string // NetworkManager's name for the connection, valid UTF-8
-	Type      string // NetworkManager's connection type, such as "802-3-ethernet"
+	ID        string // NetworkManager's name for the connection, valid UTF-8; "" = it is not NetworkManager's
+	Type      string // NetworkManager's connection type, such as "802-3-ethernet", or TypeNetVM
 	Interface string // the kernel's name of the device that carries IP
 	SSID      string // Wi-Fi only: the network's name, made valid UTF-8
 	Strength  uint8  // Wi-Fi only: signal, in percent
@@ -95,12 +98,29 @@ type View struct {
 	NetworkManager NetworkManagerDNS
 	Resolved       ResolvedDNS
 	ResolvConf     ResolvConf
+	Chained        Chained
 	Faults         []string // what could not be read or made no sense: a sentence each, naming what and where
 
 	// Arrived is when the oldest signal that this view answers came in; zero when no signal led to it.
 	Arrived time.Time
 	// Signals counts the signals that this view answers.
 	Signals int
+}
+
+// Chained is the way out through another netvm, as the kernel has it. It is read only where another netvm serves this one.
+type Chained struct {
+	State   State // Online, Limited without a default route, or Offline; "" where no other netvm serves this one
+	Uplinks []Uplink
+}
+
+// WayOut is how far the netvm gets, and through what. NetworkManager's word counts; where it does not run, or has no uplink,
+// and another netvm serves this one, what the kernel has is the way out.
+func (v View) WayOut() (State, []Uplink) {
+	managed := v.NetworkManager.Running && (len(v.Uplinks) > 0 || v.State != Offline)
+	if managed || v.Chained.State == "" {
+		return v.State, v.Uplinks
+	}
+	return v.Chained.State, v.Chained.Uplinks
 }
 
 // NetworkManagerDNS is NetworkManager's DnsManager.Configuration.
@@ -132,11 +152,12 @@ type ResolvedServer struct {
 // ResolvConfOwner says who wrote resolv.conf.
 type ResolvConfOwner string
 
-// The writers that matter: the first three are not a source of their own.
+// The writers that matter: only others are a source of their own.
 const (
 	ResolvConfAbsent         ResolvConfOwner = "absent"         // no file
 	ResolvConfNetworkManager ResolvConfOwner = "networkmanager" // its header says so
 	ResolvConfResolved       ResolvConfOwner = "resolved"       // the stub, or a file that resolved writes
+	ResolvConfNetvmctl       ResolvConfOwner = "netvmctl"       // netvmctl uplink: its header says so; it has the store's words
 	ResolvConfOther          ResolvConfOwner = "other"          // a VPN's script, an admin, a daemon
 )
 
@@ -223,9 +244,10 @@ type Status struct {
 	Version      string
 	State        State
 	NMRunning    bool   // NetworkManager's bus name has an owner; true until that is known
+	Served       bool   // another netvm serves this one: its uplink is seen without NetworkManager too
 	PortalURL    string // while a captive portal answers: an http or https address that leads to it; else ""
 	Uplinks      []Uplink
-	DNSSource    string        // where the resolvers come from: "override", "config", "resolved", "resolv.conf", "networkmanager"
+	DNSSource    string        // where the resolvers come from: "override", "config", "resolved", "resolv.conf", "networkmanager", "store"
 	DNSReason    string        // why, in one sentence
 	DNSServers   []Resolver    // usable ones, in order
 	DNSDropped   []Dropped     // announced and not used
@@ -238,3 +260,6 @@ type Status struct {
 	Problems     []string      // what is wrong now: a sentence each, with what to do
 	Statistics   Statistics    // not a property: Client.Status leaves it empty
 }
+
+// Unmanaged tells whether nobody sees the uplinks: NetworkManager does not run, and no other netvm serves this one.
+func (s Status) Unmanaged() bool { return !s.NMRunning && !s.Served }

@@ -21,6 +21,8 @@ type Inputs struct {
 	// PassThrough: this netvm's uplink is served by another netvm, so that a virtual address is itself a
 	// resolver, of the netvm above.
 	PassThrough bool
+	// Above are the nameservers that the netvm above gives this one; empty where none serves it.
+	Above []netip.Addr
 }
 
 // Decision is where every virtual address leads, and why.
@@ -79,7 +81,7 @@ func byFamily(servers []netvm.Resolver) (v4, v6 []netvm.Resolver) {
 // problems names what a user would notice. An unserved address is no problem while there is no uplink at all:
 // then being offline is what is wrong.
 func problems(d Decision, in Inputs, announced int) []string {
-	if in.View.State == netvm.Offline && announced == 0 {
+	if state, _ := in.View.WayOut(); state == netvm.Offline && announced == 0 {
 		return nil
 	}
 	unserved := slices.DeleteFunc(slices.Clone(d.Targets), netvm.Target.Served)

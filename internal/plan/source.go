@@ -3,12 +3,13 @@ package plan
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"netvmd/internal/netvm"
 )
 
 // Where resolvers come from. The strings are those of dns.source in netvmd.toml and of the D-Bus property
-// DnsSource.
+// DnsSource; Store is not chosen, but what is left.
 const (
 	Auto           = "auto"
 	Override       = "override"
@@ -16,6 +17,7 @@ const (
 	Resolved       = "resolved"
 	ResolvConf     = "resolv.conf"
 	NetworkManager = "networkmanager"
+	Store          = "store"
 )
 
 // choose picks the source and returns its resolvers, not filtered yet.
@@ -40,6 +42,8 @@ func choose(in Inputs) Decision {
 		return fromResolved(v, "systemd-resolved is running")
 	case v.ResolvConf.Owner == netvm.ResolvConfOther && len(v.ResolvConf.Servers) > 0:
 		return fromFile(v, v.ResolvConf.Path+" was written by another program than NetworkManager and systemd-resolved")
+	case len(in.Above) > 0 && (!v.NetworkManager.Running || !announces(v.NetworkManager.Entries)):
+		return fromStore(in)
 	default:
 		return fromNetworkManager(v, "neither systemd-resolved nor another program's resolv.conf takes precedence")
 	}
@@ -109,6 +113,23 @@ func fromNetworkManager(v netvm.View, why string) Decision {
 	if excluded {
 		d.Reason += fmt.Sprintf("; the negative dns-priority %d excludes the other entries", best)
 	}
+	return d
+}
+
+// announces tells whether NetworkManager knows a resolver.
+func announces(entries []netvm.DNSEntry) bool {
+	return slices.ContainsFunc(entries, func(e netvm.DNSEntry) bool { return len(e.Servers) > 0 })
+}
+
+// fromStore takes what the netvm above gives this one, as long as there is a way to it: over a link that does not carry a
+// query would wait for an answer in vain.
+func fromStore(in Inputs) Decision {
+	d := Decision{Source: Store, Reason: "another netvm serves this one, and nobody here names other resolvers"}
+	if in.View.Chained.State == netvm.Offline {
+		d.Reason += "; there is no link to it now"
+		return d
+	}
+	d.Servers = plain(in.Above)
 	return d
 }
 

@@ -65,9 +65,9 @@ func Changes(before, after netvm.Status, now time.Time) []Change {
 func stateChanges(before, after netvm.Status) []Change {
 	var out []Change
 	switch {
-	case before.NMRunning && !after.NMRunning:
+	case !before.Unmanaged() && after.Unmanaged():
 		out = append(out, Change{Event: "networkmanager", From: "running", To: "stopped", text: "NetworkManager is not running", mark: warn})
-	case !before.NMRunning && after.NMRunning:
+	case before.Unmanaged() && !after.Unmanaged():
 		out = append(out, Change{Event: "networkmanager", From: "stopped", To: "running", text: "NetworkManager is running", mark: good})
 	}
 	if before.State != after.State {

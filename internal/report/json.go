@@ -52,6 +52,7 @@ type StatusJSON struct {
 	Version   string       `json:"version"`
 	State     netvm.State  `json:"state"`
 	NMRunning bool         `json:"network_manager_running"`
+	Served    bool         `json:"served"`
 	PortalURL string       `json:"portal_url"` // "" = no captive portal, or nobody knows where
 	Uplinks   []UplinkJSON `json:"uplinks"`
 	DNSJSON                // inlined
@@ -123,7 +124,8 @@ type VifJSON struct {
 // JSON is a status as JSON shows it.
 func JSON(s netvm.Status) StatusJSON {
 	return StatusJSON{
-		Version: s.Version, State: s.State, NMRunning: s.NMRunning, PortalURL: s.PortalURL, Uplinks: each(s.Uplinks, uplinkJSON), DNSJSON: JSONOfDNS(s),
+		Version: s.Version, State: s.State, NMRunning: s.NMRunning, Served: s.Served, PortalURL: s.PortalURL,
+		Uplinks: each(s.Uplinks, uplinkJSON), DNSJSON: JSONOfDNS(s),
 		Backend: s.Backend, Vifs: JSONOfVifs(s.Vifs), Problems: each(s.Problems, func(p string) string { return p }),
 	}
 }

@@ -87,6 +87,15 @@ func vifs(n int) []netvm.Vif {
 	return out
 }
 
+// chained makes it a netvm that another one serves, without NetworkManager.
+func chained(s *netvm.Status) {
+	s.NMRunning, s.Served = false, true
+	s.Uplinks = []netvm.Uplink{{Type: netvm.TypeNetVM, Interface: "eth0", Addresses: []netip.Prefix{netip.MustParsePrefix("10.137.0.13/32")},
+		Gateway: netip.MustParseAddr("10.137.0.6")}}
+	s.DNSSource, s.DNSReason = "store", "another netvm serves this one, and nobody here names other resolvers"
+	s.DNSTargets = []netvm.Target{leads("10.139.1.1", "10.139.1.1"), leads("10.139.1.2", "10.139.1.2")}
+}
+
 // online is a netvm where everything is well.
 func online() netvm.Status {
 	return netvm.Status{
@@ -127,6 +136,12 @@ var statuses = map[string]netvm.Status{
 	"portal-nowhere": but(func(s *netvm.Status) { s.State = netvm.Portal }),
 	"no-networkmanager": but(func(s *netvm.Status) {
 		s.NMRunning, s.State, s.Uplinks, s.DNSSource, s.DNSReason = false, netvm.Offline, nil, "config", "dns.servers is set"
+	}),
+	"chained": but(chained),
+	"chained-offline": but(func(s *netvm.Status) {
+		chained(s)
+		s.State, s.Uplinks = netvm.Offline, nil
+		refuse(s)
 	}),
 	"networkmanager-away": but(func(s *netvm.Status) { s.NMRunning = false }),
 	"ethernet":            online(),

@@ -47,7 +47,7 @@ func verdict(s netvm.Status) (mark, string) {
 }
 
 func reach(s netvm.Status) (mark, string) {
-	if s.NMRunning {
+	if !s.Unmanaged() {
 		return extent(s)
 	}
 	const away = "NetworkManager is not running"
@@ -90,7 +90,7 @@ func served(s netvm.Status) (mark, string) {
 func uplinks(s netvm.Status) []line {
 	switch {
 	case len(s.Uplinks) > 0:
-	case s.NMRunning:
+	case !s.Unmanaged():
 		return []line{say("none")}
 	default:
 		return []line{say("not seen")}

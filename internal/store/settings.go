@@ -20,13 +20,17 @@ type Settings struct {
 
 	// PassThrough: this netvm's own uplink is served by another netvm.
 	PassThrough bool
+	// Resolvers are what that netvm gives this one as nameservers, in order; NextGateway is its address towards this one,
+	// IPv4. Both are empty unless PassThrough.
+	Resolvers   []netip.Addr
+	NextGateway netip.Addr
 	// Harden: vifs are to get strict sysctls.
 	Harden bool
 }
 
 func (s Settings) equal(o Settings) bool {
 	return slices.Equal(s.Virtual, o.Virtual) && s.Gateway == o.Gateway && s.Gateway6 == o.Gateway6 &&
-		s.PassThrough == o.PassThrough && s.Harden == o.Harden
+		slices.Equal(s.Resolvers, o.Resolvers) && s.NextGateway == o.NextGateway && s.PassThrough == o.PassThrough && s.Harden == o.Harden
 }
 
 // attributes are what the settings say, for a line of the log.
@@ -37,6 +41,9 @@ func (s Settings) attributes() []any {
 	}
 	if s.Gateway6.IsValid() {
 		out = append(out, "gateway6", s.Gateway6)
+	}
+	if len(s.Resolvers) > 0 {
+		out = append(out, "resolvers", s.Resolvers)
 	}
 	return append(out, "pass_through", s.PassThrough, "harden", s.Harden)
 }
@@ -81,6 +88,10 @@ func (s *Store) Settings(ctx context.Context) (Settings, error) {
 	}
 	for _, key := range s.keys.uplink {
 		out.PassThrough = r.address(ctx, key, anUplinksAddress).IsValid() || out.PassThrough
+	}
+	if out.PassThrough {
+		out.NextGateway = r.address(ctx, s.keys.own.gateway, theNextGateway)
+		out.Resolvers = r.nameservers(ctx, out.NextGateway)
 	}
 	out.Harden = r.value(ctx, s.keys.harden) != "" || r.exists(filepath.Join(s.serviceDir, hardenService))
 	if err := r.err(); err != nil {
@@ -150,6 +161,21 @@ func (r *reading) address(ctx context.Context, key string, role role) netip.Addr
 		r.faults = append(r.faults, fmt.Errorf("%s: %s: %w", r.kind, key, err))
 	}
 	return a
+}
+
+// nameservers reads those of this domain; where the first is missing the gateway is one, as Qubes' own scripts have it.
+func (r *reading) nameservers(ctx context.Context, gateway netip.Addr) []netip.Addr {
+	var out []netip.Addr
+	for i, key := range r.keys.own.dns {
+		a := r.address(ctx, key, aNameserver)
+		if !a.IsValid() && i == 0 {
+			a = gateway
+		}
+		if a.IsValid() && !slices.Contains(out, a) {
+			out = append(out, a)
+		}
+	}
+	return out
 }
 
 func (r *reading) exists(path string) bool {

@@ -5,6 +5,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"netvmd/internal/store/qubesdb"
 	"netvmd/internal/store/xenstore"
@@ -82,8 +83,8 @@ var xenStoreKeys = keys{
 // watched are the keys whose changes matter.
 func (k keys) watched() []string {
 	var out []string
-	for _, key := range append([]string{k.gateway, k.gateway6, k.harden}, append(k.dns, k.uplink...)...) {
-		if key != "" {
+	for _, key := range slices.Concat([]string{k.gateway, k.gateway6, k.harden, k.own.gateway}, k.dns, k.uplink, k.own.dns) {
+		if key != "" && !slices.Contains(out, key) {
 			out = append(out, key)
 		}
 	}

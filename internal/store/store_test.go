@@ -122,9 +122,17 @@ func TestSettings(t *testing.T) {
 		{"a netvm behind another netvm", QubesDB, values{
 			"/qubes-netvm-gateway": "10.137.0.6", "/qubes-netvm-primary-dns": "10.139.1.1", "/qubes-netvm-secondary-dns": "10.139.1.2",
 			"/qubes-ip": "10.137.0.7", "/qubes-primary-dns": "10.139.1.1",
-		}, Settings{Virtual: addrs("10.139.1.1 10.139.1.2"), Gateway: addr("10.137.0.6"), PassThrough: true}},
+		}, Settings{Virtual: addrs("10.139.1.1 10.139.1.2"), Gateway: addr("10.137.0.6"), PassThrough: true,
+			Resolvers: addrs("10.139.1.1")}},
+		{"what the netvm above gives it: nameservers in order, and where they are", QubesDB, values{
+			"/qubes-ip": "10.137.0.7", "/qubes-gateway": "10.137.0.5", "/qubes-primary-dns": "10.139.1.1", "/qubes-secondary-dns": "10.139.1.2",
+		}, Settings{PassThrough: true, Resolvers: addrs("10.139.1.1 10.139.1.2"), NextGateway: addr("10.137.0.5")}},
+		{"without a first nameserver the gateway is one", QubesDB, values{
+			"/qubes-ip": "10.137.0.7", "/qubes-gateway": "10.137.0.5", "/qubes-secondary-dns": "fd00::2",
+		}, Settings{PassThrough: true, Resolvers: addrs("10.137.0.5 fd00::2"), NextGateway: addr("10.137.0.5")}},
+		{"nameservers are nobody's where no netvm is above", QubesDB, values{"/qubes-gateway": "10.137.0.5", "/qubes-secondary-dns": "10.139.1.2"}, Settings{}},
 		{"an address alone tells of a netvm above too", QubesDB, values{"/qubes-ip": "10.137.0.7"}, Settings{PassThrough: true}},
-		{"and so does a DNS address alone", QubesDB, values{"/qubes-primary-dns": "10.139.1.1"}, Settings{PassThrough: true}},
+		{"and so does a DNS address alone", QubesDB, values{"/qubes-primary-dns": "10.139.1.1"}, Settings{PassThrough: true, Resolvers: addrs("10.139.1.1")}},
 		{"a service flag is on when it is not empty", QubesDB, values{"/qubes-service/harden-network-interfaces": "1"}, Settings{Harden: true}},
 		{"and off when it is", QubesDB, values{"/qubes-service/harden-network-interfaces": ""}, Settings{}},
 		{"an empty value counts as missing", QubesDB, values{"/qubes-netvm-gateway6": "", "/qubes-netvm-gateway": "10.137.0.5", "/qubes-ip": ""}, Settings{Gateway: addr("10.137.0.5")}},
@@ -135,6 +143,9 @@ func TestSettings(t *testing.T) {
 			"qubes_netvm_gateway": "10.137.1.1", "qubes_netvm_secondary_dns": "10.137.1.254", "qubes_netvm_netmask": "255.255.255.0",
 		}, Settings{Virtual: addrs("10.137.1.1 10.137.1.254"), Gateway: addr("10.137.1.1")}},
 		{"XenStore: behind another netvm", XenStore, values{"qubes_ip": "10.137.1.9"}, Settings{PassThrough: true}},
+		{"XenStore: the gateway there is the first nameserver", XenStore, values{
+			"qubes_ip": "10.137.1.9", "qubes_gateway": "10.137.1.1", "qubes_secondary_dns": "10.137.1.254",
+		}, Settings{PassThrough: true, Resolvers: addrs("10.137.1.1 10.137.1.254"), NextGateway: addr("10.137.1.1")}},
 		{"XenStore: nothing is set", XenStore, nil, Settings{}},
 		{"no store", None, nil, Settings{}},
 	} {

@@ -194,15 +194,7 @@ func (r *uplinkReading) gateways(ctx context.Context, out *Uplink, key, key6 str
 
 // finish reads the nameservers and the services.
 func (r *uplinkReading) finish(ctx context.Context, out *Uplink) {
-	for i, key := range r.keys.own.dns {
-		a := r.address(ctx, key, aNameserver)
-		if !a.IsValid() && i == 0 {
-			a = out.Gateway // as Qubes' own scripts have it
-		}
-		if a.IsValid() && !slices.Contains(out.Resolvers, a) {
-			out.Resolvers = append(out.Resolvers, a)
-		}
-	}
+	out.Resolvers = r.nameservers(ctx, out.Gateway)
 	out.NoDefaultRoute = r.service(ctx, noDefaultRouteService)
 	out.NoDNS = r.service(ctx, noDNSService)
 }

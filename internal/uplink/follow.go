@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
-	"os"
 	"time"
 
 	godbus "github.com/godbus/dbus/v5"
@@ -78,32 +76,32 @@ func (f *following) run(ctx context.Context) error {
 		case <-again:
 		}
 		again = nil
-		if _, err := os.Stat(f.recordPath(f.name)); errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("%s: %w", f.name, ErrReverted)
-		}
-		if !f.apply(ctx) && ctx.Err() == nil {
+		err := f.apply(ctx)
+		switch {
+		case errors.Is(err, ErrReverted):
+			return err
+		case err != nil && ctx.Err() == nil:
+			f.Log.Warn("the uplink is not set up", "interface", f.name, "error", err, "again_in", pause)
 			again, pause = time.After(pause), min(2*pause, lastPause)
 		}
 	}
 }
 
-// apply brings the interface to what the store says now; false = it is to be tried again.
-func (f *following) apply(ctx context.Context) bool {
+// apply brings the interface to what the store says now; an error is to be tried again. What is wrong with the store's word
+// is not: that there is another one is an event.
+func (f *following) apply(ctx context.Context) error {
 	spec, err := f.read(ctx)
 	if err != nil && ctx.Err() == nil {
 		f.Log.Warn("the uplink stays as it is", "interface", f.name, "error", err)
 	} else if err == nil {
 		f.spec = spec
 	}
-	if cards, err := listCards(); err == nil && len(cards) > 0 {
+	if cards, err := listCards(); err == nil {
 		if _, err := findCard(cards, f.name); err != nil {
-			return true // its return is an event
+			return nil // likewise its return
 		}
 	}
-	result, err := f.Up(ctx, f.spec)
-	if err != nil && ctx.Err() == nil {
-		f.Log.Warn("the uplink is not set up", "interface", f.name, "error", err)
-	}
+	result, err := f.bringUp(ctx, f.spec, true)
 	otherWay := f.way != "" && err == nil && result.Way != f.way
 	if len(result.Changes) > 0 || otherWay {
 		f.told(result)
@@ -111,7 +109,7 @@ func (f *following) apply(ctx context.Context) bool {
 	if err == nil {
 		f.way = result.Way
 	}
-	return err == nil
+	return err
 }
 
 // read reads the store anew.

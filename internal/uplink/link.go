@@ -142,7 +142,7 @@ func union[T comparable](a, b []T) []T {
 // unlink is Unlink under the lock.
 func (s *Setup) unlink(name string, r *record) (changes []string, err error) {
 	if r.Index == 0 && len(r.Sysctls) == 0 {
-		return nil, nil
+		return nil, s.writeRecord(name, *r) // a killed Link may have left the half of one
 	}
 	k, err := openKernel()
 	if err != nil {

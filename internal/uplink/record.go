@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -103,10 +102,8 @@ func parseRecord(name string, text []byte) (record, error) {
 			return record{}, errors.New("a route leads nowhere")
 		}
 	}
-	ours := sysctlsOf(Spec{Interface: name})
 	for path, value := range r.Sysctls {
-		known := slices.ContainsFunc(ours, func(c sysctl) bool { return c.path == path })
-		if _, err := strconv.Atoi(value); err != nil || !known {
+		if _, err := strconv.Atoi(value); err != nil || !isOurs(name, path) {
 			return record{}, fmt.Errorf("sysctl %.64q was never %.64q", path, value)
 		}
 	}
@@ -117,7 +114,7 @@ func parseRecord(name string, text []byte) (record, error) {
 func (s *Setup) writeRecord(name string, r record) error {
 	path := s.recordPath(name)
 	if r.empty() {
-		if err := errors.Join(remove(path), remove(path+freshSuffix)); err != nil {
+		if err := remove(path); err != nil {
 			return fmt.Errorf("forget what was done to %s: %w", name, err)
 		}
 		return nil

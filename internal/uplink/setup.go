@@ -45,6 +45,9 @@ func (s *Setup) hold(ctx context.Context, name string, do func(*record) error) e
 		return fmt.Errorf("%s: %w", name, err)
 	}
 	defer unlock()
+	if err := remove(s.recordPath(name) + freshSuffix); err != nil { // of one that was killed
+		return fmt.Errorf("%s: %w", name, err)
+	}
 	r, err := s.readRecord(name)
 	if err != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -34,11 +35,30 @@ type sysctl struct {
 
 // sysctlsOf are the settings that an interface needs.
 func sysctlsOf(s Spec) []sysctl {
-	if s.Network {
-		return nil
+	var out []sysctl
+	if slices.ContainsFunc(s.Addresses, func(p netip.Prefix) bool { return p.Addr().Is6() }) {
+		out = append(out, ipv6Of(s.Interface))
 	}
-	// The store says what the routes are, and not who sends router advertisements.
-	return append(slices.Clone(neighbourLimits), sysctl{path: "net/ipv6/conf/" + s.Interface + "/accept_ra", value: "0"})
+	if s.Network {
+		return out
+	}
+	return append(append(out, advertisementsOf(s.Interface)), neighbourLimits...)
+}
+
+// ipv6Of lets an interface have IPv6, without which it could have no address of it.
+func ipv6Of(name string) sysctl {
+	return sysctl{path: "net/ipv6/conf/" + name + "/disable_ipv6", value: "0"}
+}
+
+// advertisementsOf has an interface believe no router advertisements: the store says what the routes are.
+func advertisementsOf(name string) sysctl {
+	return sysctl{path: "net/ipv6/conf/" + name + "/accept_ra", value: "0"}
+}
+
+// isOurs tells whether a path may be one of an interface's settings.
+func isOurs(name, path string) bool {
+	return slices.ContainsFunc(append(slices.Clone(neighbourLimits), ipv6Of(name), advertisementsOf(name)),
+		func(c sysctl) bool { return c.path == path })
 }
 
 // current returns what a setting is, "" if the kernel does not have it here.

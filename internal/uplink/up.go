@@ -38,7 +38,15 @@ func (b *bus) ways(ctx context.Context) (w ways, err error) {
 // Up brings an interface to what a Spec says of it, in the way that fits what runs; the notes say what was left alone. When
 // it fails, the changes are what was changed before.
 func (s *Setup) Up(ctx context.Context, spec Spec) (result Result, err error) {
+	return s.bringUp(ctx, spec, false)
+}
+
+// bringUp is Up; with again, an interface that nobody has set up is ErrReverted.
+func (s *Setup) bringUp(ctx context.Context, spec Spec, again bool) (result Result, err error) {
 	err = s.hold(ctx, spec.Interface, func(r *record) error {
+		if again && r.empty() {
+			return ErrReverted
+		}
 		b, err := connect(ctx)
 		if err != nil {
 			return err

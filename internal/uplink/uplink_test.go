@@ -255,6 +255,7 @@ func TestDriftIsMended(t *testing.T) {
 		"there is another default route":      "ip route add default via 10.137.0.6 dev eth0 onlink metric 100",
 		"the IPv6 default route has no way":   "ip -6 route replace default dev eth0 metric 1024",
 		"router advertisements are believed":  "echo 1 >/proc/sys/net/ipv6/conf/eth0/accept_ra",
+		"IPv6 is switched off":                "echo 1 >/proc/sys/net/ipv6/conf/eth0/disable_ipv6",
 		"all of it is gone, and the link too": "ip link set eth0 down; ip address flush dev eth0; ip link set eth0 group 0",
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -318,6 +319,19 @@ func TestUnlinkNeedsNoDevice(t *testing.T) {
 	unplug(t, "eth0")
 	mustUnlink(t, s, "eth0")
 	mustBeForgotten(t, s)
+}
+
+func TestIPv6IsSwitchedOnWhereTheStoreHasIt(t *testing.T) {
+	plugIn(t, "eth0", mac1)
+	shell(t, "echo 1 >/proc/sys/net/ipv6/conf/eth0/disable_ipv6")
+	s := setup(t)
+	before := dumpNet(t)
+	mustLink(t, s, spec(t))
+	if again := mustLink(t, s, spec(t)); len(again) > 0 {
+		t.Errorf("again, it changes %q", again)
+	}
+	mustUnlink(t, s, "eth0")
+	sameText(t, "after Unlink", dumpNet(t)+shell(t, "cat /proc/sys/net/ipv6/conf/eth0/disable_ipv6"), before+"1\n")
 }
 
 func TestADefaultRouteOfAnotherDeviceIsNotReplaced(t *testing.T) {

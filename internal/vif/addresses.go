@@ -12,6 +12,8 @@ import (
 	"sync"
 
 	"github.com/vishvananda/netlink"
+
+	"netvmd/internal/rtnetlink"
 )
 
 // dumpAttempts bounds how often a dump that the kernel interrupted is begun again at once.
@@ -54,7 +56,7 @@ func (o *OwnAddresses) Refresh(context.Context) error { return o.dump() }
 
 // Run follows until ctx ends, and returns nil then. Trouble with rtnetlink is logged and overcome.
 func (o *OwnAddresses) Run(ctx context.Context) error {
-	persist(ctx, o.log, "own addresses", o.follow)
+	rtnetlink.Persist(ctx, o.log, "own addresses", o.follow)
 	return nil
 }
 

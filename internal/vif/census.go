@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"netvmd/internal/netvm"
+	"netvmd/internal/rtnetlink"
 )
 
 const (
@@ -95,7 +96,7 @@ func (c *Census) Run(ctx context.Context) error {
 		followers.Add(1)
 		go func() {
 			defer followers.Done()
-			persist(ctx, c.log, what, follow)
+			rtnetlink.Persist(ctx, c.log, what, follow)
 		}()
 	}
 	c.keepLooking(ctx)
@@ -121,7 +122,7 @@ func (c *Census) keepLooking(ctx context.Context) {
 		case <-again.C:
 		}
 		surveyed := c.look(ctx)
-		if !sleep(ctx, min(max(lookPause, lookShare*surveyed), longestPause)) {
+		if !rtnetlink.Sleep(ctx, min(max(lookPause, lookShare*surveyed), longestPause)) {
 			return
 		}
 	}

@@ -37,6 +37,24 @@ func TestCensusFollowsVifsByDomainAsTheyComeAndGo(t *testing.T) {
 	w.vifsAre()
 }
 
+// dom0 itself is a domain with a card, while qvm-dom0-network-via-netvm has it on the network.
+func TestDom0sCardIsFollowedAndMendedLikeOthers(t *testing.T) {
+	w := newTown(t)
+	s := spec(0, "10.137.255.254")
+	w.live(s)
+	w.live(spec(9, "10.137.0.9"))
+	w.run()
+	w.vifsAre("vif0.0", "vif9.0")
+	if vifs, problems := w.census.Take(); vifs[0].DomID != 0 || vifs[0].Metric != 32752 || len(problems) > 0 {
+		t.Errorf("%+v, problems %q", vifs[0], problems)
+	}
+	w.must(netlink.RouteDel(hostRoute(w.link(s.Name), s.Addresses[0], s.Metric)))
+	w.sound(s)
+	w.must(netlink.LinkDel(w.link(s.Name)))
+	w.must(w.Offline(w.ctx, s.Name))
+	w.vifsAre("vif9.0")
+}
+
 func TestFirstLookComesWithoutAnyVif(t *testing.T) {
 	w := newTown(t)
 	w.run()

@@ -11,6 +11,8 @@ import (
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
+
+	"netvmd/internal/rtnetlink"
 )
 
 // vifGroups are the rtnetlink groups in which a vif can change (linux/rtnetlink.h).
@@ -83,30 +85,7 @@ func nulTerminated(data []byte) string {
 
 // followKernel looks after every event of rtnetlink that concerns a vif, until the socket fails or ctx ends.
 func (c *Census) followKernel(ctx context.Context) error {
-	conn, err := netlink.Dial(unix.NETLINK_ROUTE, &netlink.Config{Groups: vifGroups})
-	if err != nil {
-		return fmt.Errorf("subscribe to rtnetlink: %w", err)
-	}
-	// A deadline in the past ends the Receive that waits. Setting it fails only on a closed socket, which ends it too.
-	stop := context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) })
-	defer stop()
-
-	c.Look() // whatever happened before the subscription stood
-	for {
-		messages, err := conn.Receive()
-		if errors.Is(err, unix.ENOBUFS) && ctx.Err() == nil {
-			c.Look() // events were lost; ours may be among them
-			continue
-		}
-		if err != nil {
-			return errors.Join(fmt.Errorf("receive from rtnetlink: %w", err), conn.Close())
-		}
-		for _, m := range messages {
-			if c.known.concerns(uint16(m.Header.Type), m.Data) {
-				c.Look()
-			}
-		}
-	}
+	return rtnetlink.Follow(ctx, vifGroups, c.known.concerns, c.Look)
 }
 
 // followRecords looks whenever something happens in the folder of the records, which it makes.

@@ -54,7 +54,7 @@ func AppVMDNS(s netvm.Status) (Service, string) {
 // sources are the words for DnsSource.
 var sources = map[string]string{
 	"override": "an override", "config": "dns.servers in the configuration", "resolved": "systemd-resolved",
-	"resolv.conf": "resolv.conf", "networkmanager": "NetworkManager",
+	"resolv.conf": "resolv.conf", "networkmanager": "NetworkManager", "store": "the netvm above",
 }
 
 // Source names where resolvers come from.

@@ -19,6 +19,7 @@ const Arrow = " → "
 var technologies = map[string]string{
 	"802-3-ethernet": "Ethernet", "802-11-wireless": "Wi-Fi", "gsm": "mobile", "cdma": "mobile", "bluetooth": "Bluetooth",
 	"pppoe": "DSL", "vpn": "VPN", "wireguard": "WireGuard", "tun": "tunnel",
+	netvm.TypeNetVM: "another netvm",
 }
 
 // Technology is the word for what an uplink is made of.
@@ -33,8 +34,12 @@ func Technology(u netvm.Uplink) string {
 // IsVPN tells whether an uplink is a VPN. NetworkManager says so of its plugins' alone, and not of WireGuard.
 func IsVPN(u netvm.Uplink) bool { return u.VPN || u.Type == "wireguard" }
 
-// Through names an uplink as people do: a Wi-Fi by its network, everything else by NetworkManager's connection.
+// Through names an uplink as people do: a Wi-Fi by its network, everything else by NetworkManager's connection. There is one
+// netvm above at most.
 func Through(u netvm.Uplink) string {
+	if u.Type == netvm.TypeNetVM {
+		return Technology(u)
+	}
 	return Technology(u) + " " + Quoted(cmp.Or(u.SSID, u.ID, u.Interface))
 }
 

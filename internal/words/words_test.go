@@ -18,6 +18,7 @@ func TestUplinksAreNamedAsPeopleDo(t *testing.T) {
 		"":                                      nil,
 		`Ethernet "desk"`:                       {cable, wifi},
 		`Wi-Fi "Café"`:                          {wifi},
+		`another netvm`:                         {{Type: netvm.TypeNetVM, Interface: "eth0"}},
 		`uplink "usb0"`:                         {{Interface: "usb0"}},
 		`wpan VPN ""`:                           {{Type: "wpan", VPN: true}},
 		`mobile "LTE"`:                          {{Type: "cdma", ID: "LTE"}},

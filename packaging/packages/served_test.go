@@ -208,7 +208,7 @@ func (s *served) stops() {
 		s.active()
 		s.online()
 		s.sh("netvmctl uplink down eth0 && ip link set eth0 up")
-		s.await("left alone", "journalctl --follow --lines=all --output=cat --unit="+uplinkUnit)
+		s.await("it is not followed any more", "journalctl --follow --lines=all --output=cat --unit="+uplinkUnit)
 		s.sh("systemctl stop " + uplinkUnit) // waits until it has ended
 		s.says("systemctl show --property=Result --value "+uplinkUnit, "success")
 		s.says("ip -4 -o address show dev eth0", "")

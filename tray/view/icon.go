@@ -25,7 +25,7 @@ func icon(k Known) Icon {
 	switch {
 	case !k.Running:
 		return Stopped
-	case !s.NMRunning:
+	case s.Unmanaged():
 		return Unmanaged
 	case reachIcons[s.State] != "":
 		return reachIcons[s.State]

@@ -40,7 +40,7 @@ type Told struct {
 // while netvmd or NetworkManager is not running, or the first uplink is being brought up.
 func (t Told) Next(k Known) (after Told, notice Notice, due bool) {
 	s := k.Status
-	if !k.Running || !s.NMRunning || s.State == netvm.Connecting && t.wayOut == "" {
+	if !k.Running || s.Unmanaged() || s.State == netvm.Connecting && t.wayOut == "" {
 		return t, Notice{}, false
 	}
 	now := t.occasion(s)

@@ -31,7 +31,7 @@ func state(k Known) string {
 	switch s := k.Status; {
 	case !k.Running:
 		return "netvmd is not running; the rules in the kernel stay in force"
-	case !s.NMRunning:
+	case s.Unmanaged():
 		return "NetworkManager is not running"
 	default:
 		return reach(s)

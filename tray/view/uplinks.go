@@ -29,9 +29,9 @@ func uplinkNote(k Known) Row {
 	switch {
 	case !k.Running:
 		return say("Uplinks are not known without netvmd")
-	case n == 0 && !k.Status.NMRunning:
+	case n == 0 && k.Status.Unmanaged():
 		return say("Uplinks are not known without NetworkManager")
-	case !k.Status.NMRunning:
+	case k.Status.Unmanaged():
 		return say("as NetworkManager said last")
 	case n == 0:
 		return say("No uplink is active")

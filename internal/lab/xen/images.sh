@@ -120,7 +120,7 @@ build_backend() {
 	add_modules "$tree" xen-privcmd xenfs xen-evtchn xen-gntdev xen-gntalloc xen-netback xen-netfront veth "${modules[@]}"
 	# A real ip, as busybox's knows no groups and namespaces; and bash as sh, as busybox's prefers busybox's own ip.
 	rm "$tree"/bin/{ip,sh}
-	add_programs "$tree" /bin/{ip,bash} /usr/sbin/{nft,conntrack,dnsmasq} "$debian"/usr/bin/xenstore-{read,write,ls,exists} \
+	add_programs "$tree" /bin/{ip,bash} /usr/sbin/{nft,conntrack,dnsmasq} "$debian"/usr/bin/xenstore-{read,write,rm,ls,exists} \
 		"$xen"/{xl,xenstored,xenconsoled,xen-init-dom0,libxl-save-helper}
 	ln -s bash "$tree/bin/sh"
 	# xl ends its threads by pthread_cancel, which loads this library by name.
@@ -137,6 +137,8 @@ build_domains() {
 	pack "$tree" "$work/driver.cpio"
 
 	install -m 0755 "$here/domains/dom0-init" "$tree/init"
+	add_programs "$tree" /usr/bin/strace
+	add_ours "$tree" qvm-dom0-network-via-netvm
 	cp "$here"/domains/{story,checks.sh,domains.sh,chain.sh,visit.sh} "$work"/{vmlinux,appvm.cpio,driver.cpio} "$tree/lab/"
 	pack "$tree" "$work/dom0.cpio"
 }

@@ -11,6 +11,8 @@ import (
 func odd() []Example {
 	return []Example{
 		{"networkmanager-never-ran", online(offline, refuse, func(s *netvm.Status) { s.NMRunning = false })},
+		{"chained", online(chained)},
+		{"chained-offline", online(chained, offline, refuse)},
 		{"vpn-first", online(uplinks(vpn(), ethernet()))},
 		{"wireguard-over-ethernet", online(uplinks(ethernet(), wireguard()))},
 		{"six-uplinks", online(uplinks(ethernet(), wifi(40), mobile(), vpn(), wireguard(), ethernet()))},

@@ -1,6 +1,7 @@
 package examples
 
 import (
+	"net/netip"
 	"time"
 
 	"netvmd/internal/netvm"
@@ -45,6 +46,16 @@ func problems(s *netvm.Status) {
 		"vif5.0 is degraded: the route to 10.137.0.12 with metric 32747 is missing. It is mended.",
 		"Somebody changed our rules (chain antispoof of ip netvmd). Restart netvmd, or set firewall.on_drift = \"restore\" in netvmd.toml.",
 	}
+}
+
+// chained is a netvm that another one serves, without NetworkManager.
+func chained(s *netvm.Status) {
+	s.NMRunning, s.Served = false, true
+	s.Uplinks = []netvm.Uplink{{Type: netvm.TypeNetVM, Interface: "eth0", Addresses: prefixes("10.137.0.13/32"),
+		Gateway: netip.MustParseAddr("10.137.0.6")}}
+	s.DNSSource, s.DNSReason = "store", "another netvm serves this one, and nobody here names other resolvers"
+	s.DNSServers = resolvers("10.139.1.1", "10.139.1.2")
+	s.DNSTargets = []netvm.Target{leads("10.139.1.1", "10.139.1.1"), leads("10.139.1.2", "10.139.1.2")}
 }
 
 // dns has what differs in AppVM DNS.

@@ -22,7 +22,7 @@ proxy_as_backend() {
 	check "the AppVM pings its gateway" on work "ping -c 1 -W 5 $proxy_net.1"
 	check "the AppVM pings the world" on work "ping -c 1 -W 5 $server4"
 	check "both nameservers answer, through two levels" until_true "$PATIENCE" chain_asks "$resolver"
-	check "a name resolves through resolv.conf" prints "$server4" on work "nslookup server.lab"
+	check "a name resolves through resolv.conf" prints "$server4" on work "nslookup -type=a server.lab"
 	drops proxy ip arp
 
 	targets=$(on proxy dns_targets)
@@ -43,6 +43,7 @@ starts_proxy() {
 $(vif_line netvm 10 "$proxy4")"
 	check "xl create of the proxy" create proxy || return
 	open_console proxy
+	check "netvmctl loads the base firewall in the proxy, before anybody is there" until_true "$PATIENCE" on proxy "netvmctl firewall load"
 	vif=$(vif_of proxy)
 	check "$vif is up, in group 2, with its routes" until_true "$PATIENCE" on netvm "is_up $vif $proxy4" || return
 	is_served proxy "$net" 6

@@ -55,12 +55,15 @@ prints() {
 
 # prints_only TEXT COMMAND...: the command succeeds, and prints the text and nothing else.
 prints_only() {
-	local text=$1 said code=0
+	local text=$1 said
 	shift
-	said=$("$@" 2>&1) || code=$?
-	if [ "$code" != 0 ] || [ "$said" != "$text" ]; then
-		echo "exit code $code: $said"
-		echo "expected: $text"
-		return 1
-	fi
+	said=$("$@" 2>&1) || { echo "exit code $?: $said"; return 1; }
+	[ "$said" = "$text" ] || differ "$text" "$said"
+}
+
+# differ EXPECTED SAID prints in which lines the two differ, and fails.
+differ() {
+	echo "$1" >/tmp/expected
+	echo "$2" >/tmp/said
+	diff /tmp/expected /tmp/said
 }

@@ -31,7 +31,7 @@ eth0_state() {
 	ip addr show dev eth0 | grep -w inet
 	ip neigh show dev eth0
 	routes
-	cat /etc/resolv.conf
+	cat /etc/resolv.conf || true
 }
 
 # received prints how many bytes came in.
