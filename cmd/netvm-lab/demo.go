@@ -127,6 +127,10 @@ func (s *story) tell(ctx context.Context, b lab.Backend) error {
 		func(ctx context.Context) outcome {
 			return s.change(ctx, "And takes that back", wanted{office[0], office[1]}, "netvmctl dns clear")
 		},
+		func(ctx context.Context) outcome {
+			return s.chain(ctx, "Another netvm comes between: nothing in it changes with the network", wanted{home[0], home[1]},
+				"nmcli connection up home", "nmcli connection down office")
+		},
 	}
 	for _, step := range steps {
 		o := step(ctx)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -11,7 +12,8 @@ import (
 )
 
 const shellAbout = `netvm-lab shell builds the lab, connects the netvm to the network "home", and opens
-a shell in the netvm. When the shell ends, everything is gone.`
+a shell in the netvm. When the shell ends, everything is gone. With --chain there is
+a second netvm behind it, "proxy", and an AppVM behind that, "inner".`
 
 const shellHelp = `
 You are root in the netvm. Try:
@@ -23,7 +25,8 @@ You are root in the netvm. Try:
   tail -f ` + lab.Root + `/log/netvmd.log
 
   lab-run work COMMAND           run a command in another host:
-                                 work personal netvm home office vpn
+                                 work personal netvm home office vpn,
+                                 and with --chain proxy inner
   lab-ask                        what work is answered, by which resolver
   lab-portal shut                a captive portal is in the way at home; also open
 
@@ -42,11 +45,21 @@ cat "$NETVM_LAB_HELP"
 `
 
 func shell(ctx context.Context, args []string) error {
-	c, err := parse("shell", shellAbout, args, nil)
+	chain := false
+	c, err := parse("shell", shellAbout, args, func(f *flag.FlagSet) {
+		f.BoolVar(&chain, "chain", false, "with a chained netvm, and an AppVM behind it")
+	})
 	if err != nil {
 		return err
 	}
-	return c.explore(ctx, func(l *lab.Lab) error { return openShell(l, shellHelp) })
+	return c.explore(ctx, func(l *lab.Lab) error {
+		if chain {
+			if _, _, err := l.Chain(ctx, lab.Options{}, c.beside("netvmctl")); err != nil {
+				return err
+			}
+		}
+		return openShell(l, shellHelp)
+	})
 }
 
 // explore builds the lab, with the netvm on the network "home", and leaves it to a person.

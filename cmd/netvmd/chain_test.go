@@ -37,28 +37,9 @@ func openChain(t *testing.T, o, proxy lab.Options) *chain {
 	s.start()
 	s.nmcli("connection", "up", "home-static")
 	var err error
-	c.proxy, err = s.Proxy(proxy)
+	c.proxy, c.inner, err = s.Chain(s.ctx, proxy, netvmctl)
 	s.must(err)
-	s.must(c.proxy.Uplink.Plug(s.ctx))
-	s.must(c.proxy.StartBus(s.ctx))
-	c.uplinkUp(c.proxy.Domain)
-	s.must(c.proxy.StartNetvmd(s.ctx))
-	c.inner, err = s.AppVM("inner", 14, c.proxy.NetVM)
-	s.must(err)
-	s.must(c.inner.Plug(s.ctx))
-	s.must(c.inner.StartQubesDB())
-	for key, value := range c.inner.Served() {
-		c.inner.QubesDB.Set(key, value)
-	}
-	c.uplinkUp(c.inner.Domain)
 	return c
-}
-
-// uplinkUp has a domain that a netvm serves configure its uplink, by what its store says.
-func (c *chain) uplinkUp(d *lab.Domain) {
-	c.t.Helper()
-	_, err := d.Run(c.ctx, netvmctl, "uplink", "up", "eth0", "--config", d.NetvmdConfig())
-	c.must(err)
 }
 
 // with is the chain for a subtest.
@@ -248,7 +229,7 @@ func (c *chain) linkDownAndUp() {
 	c.inProxy("ip link set eth0 down")
 	c.middle(offline)
 	c.innermost(lab.Virtual4, none, none)
-	c.uplinkUp(c.proxy.Domain)
+	c.must(c.proxy.UplinkUp(c.ctx, netvmctl))
 	c.middle(online)
 	c.innermost(lab.Virtual4, home[0], home[1])
 }

@@ -46,8 +46,7 @@ func newDomain(name string, o Options) (*Domain, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Domain{Host: h, Dir: filepath.Join(domainsDir, name), options: o}
-	d.bus = "unix:path=" + d.busSocket()
+	d := domainAt(h, o)
 	if err := h.Do(hideDaemonState); err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
@@ -60,6 +59,22 @@ func newDomain(name string, o Options) (*Domain, error) {
 		d.nmDir() + "/conf.d/.keep":        "",
 		d.nmDir() + "/system-conf.d/.keep": "",
 	})
+}
+
+// domainAt is the domain that a host is.
+func domainAt(h *Host, o Options) *Domain {
+	d := &Domain{Host: h, Dir: filepath.Join(domainsDir, h.Name), options: o}
+	d.bus = "unix:path=" + d.busSocket()
+	return d
+}
+
+// setDomainEnvironment has this program find the bus and the configuration of a domain of the lab, if the host is one.
+func setDomainEnvironment(host string) error {
+	d := domainAt(&Host{Name: host}, Options{})
+	if _, err := os.Stat(d.Dir); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return errors.Join(os.Setenv("DBUS_SYSTEM_BUS_ADDRESS", d.bus), os.Setenv("NETVMD_CONFIG", d.NetvmdConfig()))
 }
 
 func (d *Domain) nmDir() string     { return d.Dir + "/nm" }

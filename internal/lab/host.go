@@ -238,8 +238,8 @@ func (h *Host) close() {
 	_ = h.mntNS.Close()
 }
 
-// Exec replaces the calling program by another one inside a host of the lab that it runs in. It returns
-// only on failure.
+// Exec replaces the calling program by another one inside a host of the lab that it runs in; in a domain it finds the
+// domain's bus and configuration. It returns only on failure.
 func Exec(host string, argv []string) error {
 	runtime.LockOSThread()
 	path, err := exec.LookPath(argv[0])
@@ -263,6 +263,9 @@ func Exec(host string, argv []string) error {
 	}
 	if err := unix.Setns(int(mntNS.Fd()), unix.CLONE_NEWNS); err != nil {
 		return fmt.Errorf("host %s: enter its mount namespace: %w", host, err)
+	}
+	if err := setDomainEnvironment(host); err != nil {
+		return fmt.Errorf("host %s: %w", host, err)
 	}
 	if err := unix.Exec(path, argv, os.Environ()); err != nil {
 		return fmt.Errorf("host %s: run %s: %w", host, path, err)
