@@ -20,7 +20,7 @@ const DefaultPath = "/etc/netvmd/netvmd.toml"
 type Config struct {
 	// RuntimeDir holds what must survive a restart of the daemon and nothing longer.
 	RuntimeDir string `toml:"runtime_dir"`
-	// StateDir holds what must survive a reboot: the persistent DNS override.
+	// StateDir holds what must survive a reboot: the persistent DNS override, and in dom0 the journal of its visit.
 	StateDir string   `toml:"state_dir"`
 	DNS      DNS      `toml:"dns"`
 	Firewall Firewall `toml:"firewall"`
