@@ -62,6 +62,9 @@ func qubes(flags ...string) func(*machine) {
 				"[Install]\nWantedBy=multi-user.target\n",
 			"qubes-network": "[Unit]\nBefore=network.target\nAfter=network-pre.target qubes-iptables.service\n[Service]\nType=oneshot\n" +
 				"RemainAfterExit=yes\nExecStart=/usr/lib/qubes/init/network-proxy-setup.sh\n[Install]\nWantedBy=multi-user.target\n",
+			// What waits for the uplink at boot asks systemd for the other in a script; here a test does.
+			"qubes-network-uplink@": "[Unit]\nAfter=network-pre.target\nBefore=network.target\nWants=network.target\n[Service]\nType=oneshot\n" +
+				"RemainAfterExit=yes\nExecStart=/bin/sh -c '" + strings.TrimSpace(says("setup-ip %i")) + "'\n",
 			"xendriverdomain": "[Unit]\nDefaultDependencies=no\n[Service]\nType=oneshot\nRemainAfterExit=yes\n" +
 				"ExecStart=/bin/sh -c '/etc/xen/scripts/vif-route-qubes --version >/var/shared/hotplug'\n[Install]\nWantedBy=multi-user.target\n",
 		} {
@@ -73,7 +76,7 @@ func qubes(flags ...string) func(*machine) {
 // domain is a Qubes VM.
 type domain struct {
 	*services
-	on bool // the domain's service netvmd is
+	on bool // the domain's services netvmd and netvm-uplink are
 }
 
 // said are the lines that the stand-ins left, since the last call.
@@ -98,8 +101,8 @@ func TestBesideQubes(t *testing.T) {
 		name  string
 		flags []string
 	}{
-		{"with the domain's service on", []string{"netvmd"}},
-		{"without it", nil},
+		{"with the domain's services on", []string{"netvmd", "netvm-uplink"}},
+		{"without them", nil},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			m := boot(t, qubes(tc.flags...))
@@ -109,6 +112,7 @@ func TestBesideQubes(t *testing.T) {
 			t.Run("Qubes' network service translates DNS only else", d.part((*domain).networkService))
 			t.Run("NetworkManager runs Qubes' hook only else, and all others", d.part((*domain).dispatcher))
 			t.Run("Qubes' path of the hotplug script leads to ours only then", d.part((*domain).hotplug))
+			t.Run("Qubes sets a served domain's network up only else, and who waits for that waits for ours", d.part((*domain).uplink))
 			t.Run("nothing of Qubes' own was changed", d.part((*domain).leavesFiles))
 		})
 	}
@@ -123,7 +127,7 @@ func (d *domain) hasAnOrder() {
 	if said := d.journal("--boot"); strings.Contains(said, "ordering cycle") {
 		d.t.Errorf("systemd broke a cycle:\n%s", said)
 	}
-	d.shell("systemd-analyze verify --man=no netvmd.service netvmd-firewall.service netvmd-vifs.service multi-user.target 2>&1 | " +
+	d.shell("systemd-analyze verify --man=no netvmd.service netvmd-firewall.service netvmd-vifs.service netvm-uplink@eth9.service multi-user.target 2>&1 | " +
 		"tee /dev/stderr | grep -iE 'netvmd|cycle' && exit 1 || exit 0")
 	if !d.on {
 		return
@@ -208,6 +212,28 @@ func (d *domain) hotplug() {
 	d.shell("systemctl start " + takeover)
 	if got := d.shell(path); strings.HasPrefix(got, "vif-route-netvm") != d.on {
 		d.t.Errorf("what runs says %q", got)
+	}
+}
+
+func (d *domain) uplink() {
+	d.followsDevices()
+	d.shell("ip link add eth9 type veth peer name far-eth9")
+	d.said()
+	d.shell("systemctl start qubes-network-uplink@eth9.service")
+	want := "setup-ip eth9"
+	if d.on {
+		want = ""
+	}
+	if got := d.said(); got != want {
+		d.t.Errorf("these ran: %q, want %q", got, want)
+	}
+	// There is no store here, so ours asks and ends at once: before the word of who waited.
+	const ours = "netvm-uplink@eth9.service"
+	if said := d.journal("--output=cat --unit=" + ours); strings.Contains(said, "configures no uplink") != d.on {
+		d.t.Errorf("%s said:\n%s", ours, said)
+	}
+	if d.is(ours, "failed") {
+		d.t.Errorf("%s has failed:\n%s", ours, d.journal("--unit="+ours))
 	}
 }
 

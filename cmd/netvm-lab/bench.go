@@ -25,7 +25,7 @@ time, and prints what that takes, and what many vifs cost an AppVM's throughput.
 And it lets netvm-tray follow changes, in a panel under Xvfb.`
 
 // parts are what can be measured alone.
-var parts = []string{"dns", "bus", "vifs", "tray"}
+var parts = []string{"dns", "bus", "vifs", "uplink", "tray"}
 
 const (
 	// changeTimeout bounds one change of resolvers; they take some 10 ms, most of it in NetworkManager.
@@ -73,10 +73,11 @@ func bench(ctx context.Context, args []string) error {
 // parts makes the measurements of one part, or of all of them.
 func (m *measure) parts(ctx context.Context, c common, b lab.Backend, part string) error {
 	measured := map[string]func() error{
-		"dns":  func() error { return m.dns(ctx, c, b) },
-		"bus":  func() error { return m.onTheBus(ctx, c, b) },
-		"vifs": func() error { return c.vifs(ctx, m.out, b) },
-		"tray": func() error { return m.tray(ctx, c, b) },
+		"dns":    func() error { return m.dns(ctx, c, b) },
+		"bus":    func() error { return m.onTheBus(ctx, c, b) },
+		"vifs":   func() error { return c.vifs(ctx, m.out, b) },
+		"uplink": func() error { return c.uplinks(ctx, m.out) },
+		"tray":   func() error { return m.tray(ctx, c, b) },
 	}
 	for _, name := range parts {
 		if part != name && part != "all" {

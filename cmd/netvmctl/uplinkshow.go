@@ -60,14 +60,14 @@ func configured(ctx context.Context, from store.Options, names []string) ([]upli
 	failed := fmt.Errorf("%w: there is no network card", store.ErrUnconfigured)
 	for _, name := range names {
 		spec, err := readSpec(ctx, from, name)
-		if err != nil && !(all && errors.Is(err, store.ErrUnconfigured)) {
+		switch {
+		case err == nil:
+			specs = append(specs, spec)
+		case all && errors.Is(err, store.ErrUnconfigured):
+			failed = err
+		default:
 			return nil, err
 		}
-		if err != nil {
-			failed = err
-			continue
-		}
-		specs = append(specs, spec)
 	}
 	if len(specs) == 0 {
 		return nil, failed

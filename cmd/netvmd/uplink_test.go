@@ -62,7 +62,7 @@ func (g *guest) startDaemon() {
 	case "resolved":
 		program, err := lab.FindResolved("../..")
 		g.must(err)
-		g.must(g.AppVM.StartResolved(g.ctx, program))
+		g.must(g.StartResolved(g.ctx, program))
 	}
 }
 
@@ -73,13 +73,13 @@ func (g *guest) stopDaemon() {
 	case "networkmanager":
 		g.must(g.KillNetworkManager(g.ctx))
 	case "resolved":
-		g.must(g.AppVM.StopResolved(g.ctx))
+		g.must(g.StopResolved(g.ctx))
 	}
 }
 
 func (g *guest) shell(command string) string {
 	g.t.Helper()
-	out, err := g.AppVM.Run(g.ctx, "sh", "-ec", command)
+	out, err := g.Run(g.ctx, "sh", "-ec", command)
 	g.must(err)
 	return out
 }
@@ -90,7 +90,7 @@ func (g *guest) try(args ...string) (out string, code int) {
 	var printed strings.Builder
 	cmd := g.command(args...)
 	cmd.Stdout, cmd.Stderr = &printed, &printed
-	g.must(g.AppVM.Start(cmd))
+	g.must(g.Start(cmd))
 	err := cmd.Wait()
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
@@ -103,7 +103,7 @@ func (g *guest) try(args ...string) (out string, code int) {
 }
 
 func (g *guest) command(args ...string) *exec.Cmd {
-	return g.AppVM.Command(g.ctx, netvmctl, append([]string{"--config", g.AppVM.NetvmdConfig(), "uplink"}, args...)...)
+	return g.Command(g.ctx, netvmctl, append([]string{"--config", g.NetvmdConfig(), "uplink"}, args...)...)
 }
 
 // uplink runs netvmctl uplink and wants it to succeed.
@@ -293,7 +293,7 @@ func (g *guest) follow() *followed {
 	f := &followed{g, g.command("up", "eth0", "--follow", "--json"), make(chan string, 1024), ready}
 	f.cmd.Stdout, f.cmd.Stderr = in, in
 	f.cmd.Env = append(f.cmd.Env, "NOTIFY_SOCKET="+filepath.Join(g.Dir, "notify"))
-	g.must(g.AppVM.Start(f.cmd))
+	g.must(g.Start(f.cmd))
 	g.must(in.Close())
 	go func() {
 		defer close(f.lines)

@@ -7,7 +7,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -102,36 +101,13 @@ func TestTheNextRunWaitsForAnXlThatWasLeft(t *testing.T) {
 	s.must(up.Start())
 	begun()
 	_ = up.Wait() // it was killed
-	_, end := s.follow(s.command("down"))
-	s.awaitFlock("state/dom0-network.lock")
+	said, end := s.follow(s.command("down"))
+	said.await("wait for another run, or an xl that one has left")
 	goOn()
-	if r := end(); r.code != 0 {
+	if r := end(); r.code != 0 || r.complaint != "" {
 		t.Errorf("down: exit code %d, said %q", r.code, r.complaint)
 	}
 	s.mustBe(before)
-}
-
-// awaitFlock returns when somebody waits for the lock of a file, or when nobody holds it.
-func (s *scene) awaitFlock(name string) {
-	s.t.Helper()
-	var at unix.Stat_t
-	s.must(unix.Stat(s.path(name), &at))
-	inode := fmt.Sprintf(":%d 0 EOF", at.Ino)
-	for s.ctx.Err() == nil {
-		locks, err := os.ReadFile("/proc/locks")
-		s.must(err)
-		waits, held := false, false
-		for _, line := range strings.Split(string(locks), "\n") {
-			is := strings.HasSuffix(line, inode)
-			held = held || is
-			waits = waits || is && strings.Contains(line, "->")
-		}
-		if waits || !held {
-			return
-		}
-		time.Sleep(time.Millisecond) // the kernel tells nobody
-	}
-	s.t.Fatalf("nobody waits for %s", name)
 }
 
 // Ctrl-C is for all programs in the terminal. An xl that is at work is not ended by it.

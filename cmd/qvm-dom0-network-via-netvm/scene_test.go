@@ -45,7 +45,7 @@ func TestMain(m *testing.M) {
 }
 
 // patience bounds each test.
-const patience = time.Minute
+const patience = 3 * time.Minute
 
 const (
 	boot      = "9f3b2b0e-6d2b-4c55-9d0b-1c53d0e6a001"

@@ -29,16 +29,19 @@ func inspection(count int, faults map[string][]string, unrecorded ...string) vif
 	return vif.Inspection{Vifs: make([]netvm.Vif, count), Faults: faults, Unrecorded: unrecorded}
 }
 
+// judgement is what is to be said of facts.
+type judgement struct {
+	name          string
+	facts         interface{ judge() finding }
+	state         State
+	found, remedy string // a part of each; "" = a remedy must not be there
+}
+
 func TestEveryOutcomeOfEveryCheck(t *testing.T) {
 	nft, ipt := firewall.KindNFTables, firewall.KindIPTables
 	on, off := service{qubes: true, on: true}, service{qubes: true, turnOn: "In dom0: y"}
 	gateway, gateway6 := netip.MustParseAddr("10.137.0.1"), netip.MustParseAddr("fe80::1")
-	for _, tc := range []struct {
-		name          string
-		facts         interface{ judge() finding }
-		state         State
-		found, remedy string // a part of each; "" = a remedy must not be there
-	}{
+	for _, tc := range []judgement{
 		{"no domain of Qubes", service{}, OK, "no domain of Qubes", ""},
 		{"the service is on", on, OK, "switched netvmd on", ""},
 		{"the service is off", off, Failed, "off in this domain", "In dom0: y"},
@@ -187,9 +190,15 @@ func TestEveryOutcomeOfEveryCheck(t *testing.T) {
 		{"polkit without our actions", polkit{there: true}, Warning, "does not know", "policy is missing"},
 		{"polkit with our actions", polkit{true, true}, OK, "polkit says", ""},
 	} {
-		got := tc.facts.judge()
-		if got.state != tc.state || !strings.Contains(got.found, tc.found) || !strings.Contains(got.remedy, tc.remedy) || (tc.remedy == "") != (got.remedy == "") {
-			t.Errorf("%s: %+v; want %s, %q, %q", tc.name, got, tc.state, tc.found, tc.remedy)
-		}
+		tc.check(t)
+	}
+}
+
+// check wants the facts to be judged so.
+func (j judgement) check(t *testing.T) {
+	t.Helper()
+	got := j.facts.judge()
+	if got.state != j.state || !strings.Contains(got.found, j.found) || !strings.Contains(got.remedy, j.remedy) || (j.remedy == "") != (got.remedy == "") {
+		t.Errorf("%s: %+v; want %s, %q, %q", j.name, got, j.state, j.found, j.remedy)
 	}
 }

@@ -74,7 +74,7 @@ func open(ctx context.Context, o Options) (*tool, error) {
 	}
 	t := &tool{Options: o, store: nodes{client}}
 	if !o.DryRun { // that is no work
-		if t.xl.lock, err = lockState(ctx, o.Config.StateDir); err != nil {
+		if t.xl.lock, err = t.lockState(ctx); err != nil {
 			return nil, errors.Join(err, client.Close())
 		}
 	}
@@ -125,17 +125,21 @@ func bootID(root string) (string, error) {
 
 // lockState keeps other runs out. The kernel gives the lock back when its holder and each xl that it has started have
 // ended.
-func lockState(ctx context.Context, stateDir string) (*os.File, error) {
-	if err := os.MkdirAll(stateDir, 0o755); err != nil {
+func (t *tool) lockState(ctx context.Context) (*os.File, error) {
+	dir := t.Config.StateDir
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("make the folder of the journal: %w", err)
 	}
-	path := filepath.Join(stateDir, "dom0-network.lock")
+	path := filepath.Join(dir, "dom0-network.lock")
 	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("lock: %w", err)
 	}
 	if err := flock(file, unix.LOCK_NB); !errors.Is(err, unix.EWOULDBLOCK) {
 		return file, err
+	}
+	if err := t.say("wait for another run, or an xl that one has left"); err != nil {
+		return nil, errors.Join(err, file.Close())
 	}
 	ctx, cancel := context.WithTimeout(ctx, lockPatience)
 	defer cancel()

@@ -135,7 +135,7 @@ const nobody = -1
 // freshSuffix is that of a file that takes another's place when it is whole. A killed program leaves it behind.
 const freshSuffix = ".new"
 
-// replaceFile puts a file in the place of another in one step.
+// replaceFile puts a file in the place of another in one step, when it is on the disk.
 func replaceFile(path string, text []byte, mode fs.FileMode, user, group int) error {
 	fresh := path + freshSuffix
 	if err := remove(fresh); err != nil {
@@ -148,6 +148,9 @@ func replaceFile(path string, text []byte, mode fs.FileMode, user, group int) er
 	_, err = f.Write(text)
 	if err == nil {
 		err = errors.Join(f.Chmod(mode), f.Chown(user, group)) // the creation mask may have taken from the mode
+	}
+	if err == nil {
+		err = f.Sync() // a rename may get to the disk before what it renames; what is kept of resolv.conf outlives a power cut
 	}
 	if err = errors.Join(err, f.Close()); err == nil {
 		err = os.Rename(fresh, path)

@@ -75,16 +75,22 @@ func lock(ctx context.Context, path string) (unlock func(), err error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, lockPatience)
 	defer cancel()
-	locked := make(chan error, 1)
-	go func() { locked <- flock(file, 0) }() // nothing ends a lock that waits
+	locked, waited := make(chan struct{}), error(nil)
+	go func() { // nothing ends a lock that waits
+		waited = flock(file, 0)
+		close(locked)
+	}()
 	select {
-	case err := <-locked:
-		if err != nil {
+	case <-locked:
+		if waited != nil {
 			unlock()
 		}
-		return unlock, err
+		return unlock, waited
 	case <-ctx.Done():
-		go func() { <-locked; unlock() }()
+		go func() {
+			<-locked
+			unlock()
+		}()
 		return nil, fmt.Errorf("lock %s: another program is at work on it: %w", path, ctx.Err())
 	}
 }

@@ -91,10 +91,11 @@ func served(other map[string]string) map[string]string {
 	return keys
 }
 
-func ownKeys(mac string, parts ...string) map[string]string {
+// ownKeys are those of one card, by their last parts.
+func ownKeys(parts ...string) map[string]string {
 	keys := map[string]string{}
 	for i := 0; i+1 < len(parts); i += 2 {
-		keys["/net-config/"+mac+"/"+parts[i]] = parts[i+1]
+		keys["/net-config/"+mac1+"/"+parts[i]] = parts[i+1]
 	}
 	return keys
 }
@@ -166,23 +167,23 @@ func TestWhatTheStoreSaysOfAnInterface(t *testing.T) {
 		{"no MAC, and one card of Xen's beside another", store.QubesDB, []card{{"eth0", eth0.mac, true}, eth1},
 			served(map[string]string{"/qubes-mac": ""}), plain},
 		{"the card's own keys count first", store.QubesDB, []card{eth0, eth1},
-			merged(served(map[string]string{"/qubes-mac": mac2}), ownKeys(mac1, "ip", "10.137.0.11", "netmask", "255.255.255.255", "gateway", "10.137.0.6")),
+			merged(served(map[string]string{"/qubes-mac": mac2}), ownKeys("ip", "10.137.0.11", "netmask", "255.255.255.255", "gateway", "10.137.0.6")),
 			with(func(s *Spec) { s.Keys = "qubesdb: /net-config/" + mac1 + "/ip" })},
 		{"an ordinary network, by its netmask", store.QubesDB, alone,
-			ownKeys(mac1, "ip", "192.0.2.9", "netmask", "255.255.255.0", "gateway", "192.0.2.1"),
+			ownKeys("ip", "192.0.2.9", "netmask", "255.255.255.0", "gateway", "192.0.2.1"),
 			with(func(s *Spec) {
 				s.Keys, s.Network = "qubesdb: /net-config/"+mac1+"/ip", true
 				s.Addresses, s.Gateway, s.Resolvers = prefixes("192.0.2.9/24"), netip.MustParseAddr("192.0.2.1"), addrs("192.0.2.1")
 			})},
 		{"an ordinary network, because it says so; lengths of both families", store.QubesDB, alone,
-			ownKeys(mac1, "ip", "192.0.2.9", "netmask", "24", "gateway", "192.0.2.1", "ip6", "2001:db8::9", "netmask6", "64", "gateway6", "fe80::1", "custom", "true"),
+			ownKeys("ip", "192.0.2.9", "netmask", "24", "gateway", "192.0.2.1", "ip6", "2001:db8::9", "netmask6", "64", "gateway6", "fe80::1", "custom", "true"),
 			with(func(s *Spec) {
 				s.Keys, s.Network = "qubesdb: /net-config/"+mac1+"/ip", true
 				s.Addresses, s.Resolvers = prefixes("192.0.2.9/24", "2001:db8::9/64"), addrs("192.0.2.1")
 				s.Gateway, s.Gateway6 = netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("fe80::1")
 			})},
 		{"not an ordinary network, because it says so", store.QubesDB, alone,
-			ownKeys(mac1, "ip", "10.137.0.11", "netmask", "255.255.0.0", "gateway", "10.137.0.6", "custom", "0"),
+			ownKeys("ip", "10.137.0.11", "netmask", "255.255.0.0", "gateway", "10.137.0.6", "custom", "0"),
 			with(func(s *Spec) {
 				s.Keys, s.Resolvers = "qubesdb: /net-config/"+mac1+"/ip", addrs("10.137.0.6")
 			})},
@@ -234,7 +235,7 @@ func TestWhatMakesNoSenseIsNamed(t *testing.T) {
 		{"the same in XenStore", store.XenStore, alone, nil, "xenstore: qubes_ip is missing: no netvm serves this domain"},
 		{"no gateway", store.QubesDB, alone, served(map[string]string{"/qubes-gateway": ""}), "eth0: qubesdb: /qubes-gateway is missing: "},
 		{"no IPv6 gateway", store.QubesDB, alone, served(map[string]string{"/qubes-ip6": "fd09::b"}), "qubesdb: /qubes-gateway6 is missing: "},
-		{"no gateway of the card", store.QubesDB, alone, merged(served(nil), ownKeys(mac1, "ip", "10.137.0.11")),
+		{"no gateway of the card", store.QubesDB, alone, merged(served(nil), ownKeys("ip", "10.137.0.11")),
 			"qubesdb: /net-config/" + mac1 + "/gateway is missing: "},
 		{"no gateway in XenStore", store.XenStore, alone, map[string]string{"qubes_ip": "10.137.0.11"}, "xenstore: qubes_gateway is missing: "},
 		{"an address that is none", store.QubesDB, alone, served(map[string]string{"/qubes-ip": "10.137.0.300"}),
@@ -249,9 +250,9 @@ func TestWhatMakesNoSenseIsNamed(t *testing.T) {
 		{"words for a nameserver", store.QubesDB, alone, served(map[string]string{"/qubes-secondary-dns": "none\x1b[2J"}), `/qubes-secondary-dns: "none\x1b[2J" is no address`},
 		{"the gateway is the domain itself", store.QubesDB, alone, served(map[string]string{"/qubes-gateway": "10.137.0.11"}),
 			"/qubes-gateway: 10.137.0.11 is the domain's own address"},
-		{"a netmask with holes", store.QubesDB, alone, ownKeys(mac1, "ip", "192.0.2.9", "netmask", "255.0.255.0", "gateway", "192.0.2.1"),
+		{"a netmask with holes", store.QubesDB, alone, ownKeys("ip", "192.0.2.9", "netmask", "255.0.255.0", "gateway", "192.0.2.1"),
 			`/netmask: "255.0.255.0" is no netmask`},
-		{"a netmask that is too long", store.QubesDB, alone, ownKeys(mac1, "ip", "192.0.2.9", "netmask", "33", "gateway", "192.0.2.1"), `/netmask: "33" is no netmask`},
+		{"a netmask that is too long", store.QubesDB, alone, ownKeys("ip", "192.0.2.9", "netmask", "33", "gateway", "192.0.2.1"), `/netmask: "33" is no netmask`},
 		{"a MAC that is none", store.QubesDB, alone, served(map[string]string{"/qubes-mac": "eth0"}), `qubesdb: /qubes-mac: "eth0" is no MAC`},
 		{"a MAC of many", store.QubesDB, alone, served(map[string]string{"/qubes-mac": "01:00:5e:00:00:01"}), `"01:00:5e:00:00:01" cannot be a card's MAC`},
 		{"a MAC that no interface has", store.QubesDB, two, served(map[string]string{"/qubes-mac": "00:16:3e:00:00:99"}),

@@ -2,6 +2,7 @@ package uplink
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -84,7 +85,7 @@ func unplug(t *testing.T, name string) {
 	if err == nil {
 		err = netlink.LinkDel(l)
 	}
-	if _, gone := err.(netlink.LinkNotFoundError); err != nil && !gone {
+	if err != nil && !errors.As(err, &netlink.LinkNotFoundError{}) {
 		t.Error(err)
 	}
 }
@@ -138,9 +139,9 @@ func mustLink(t *testing.T, s *Setup, spec Spec) []string {
 	return changes
 }
 
-func mustUnlink(t *testing.T, s *Setup, name string) []string {
+func mustUnlink(t *testing.T, s *Setup) []string {
 	t.Helper()
-	changes, err := s.Unlink(withPatience(t), name)
+	changes, err := s.Unlink(withPatience(t), "eth0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -194,10 +195,10 @@ func TestTheRoutingTableIsOneDefaultRoute(t *testing.T) {
 		t.Errorf("again, it changes %q", again)
 	}
 	sameText(t, "again", dumpNet(t), up)
-	mustUnlink(t, s, "eth0")
+	mustUnlink(t, s)
 	sameText(t, "after Unlink", dumpNet(t), before)
 	mustBeForgotten(t, s)
-	if again := mustUnlink(t, s, "eth0"); len(again) > 0 {
+	if again := mustUnlink(t, s); len(again) > 0 {
 		t.Errorf("reverted again, it changes %q", again)
 	}
 }
@@ -232,7 +233,7 @@ func TestAnOrdinaryNetworkKeepsItsRouteAndAsksForNeighbours(t *testing.T) {
 	if again := mustLink(t, s, bridged); len(again) > 0 {
 		t.Errorf("again, it changes %q", again)
 	}
-	mustUnlink(t, s, "eth0")
+	mustUnlink(t, s)
 	sameText(t, "after Unlink", dumpNet(t), before)
 }
 
@@ -284,7 +285,7 @@ func TestOtherKeysTakeTheOldOnesAway(t *testing.T) {
 			t.Errorf("%s is still there:\n%s", gone, is)
 		}
 	}
-	mustUnlink(t, s, "eth0")
+	mustUnlink(t, s)
 	sameText(t, "after Unlink", dumpNet(t), before)
 }
 
@@ -294,7 +295,7 @@ func TestWhatWasThereBeforeStays(t *testing.T) {
 	s := setup(t)
 	before := dumpNet(t)
 	mustLink(t, s, spec(t))
-	mustUnlink(t, s, "eth0")
+	mustUnlink(t, s)
 	sameText(t, "after Unlink", dumpNet(t), before)
 }
 
@@ -307,7 +308,7 @@ func TestAnotherDeviceOfTheNameIsAFreshOne(t *testing.T) {
 	shell(t, "ip link set eth0 group 9")
 	before := dumpNet(t)
 	mustLink(t, s, spec(t))
-	mustUnlink(t, s, "eth0")
+	mustUnlink(t, s)
 	sameText(t, "after Unlink", dumpNet(t), before)
 	mustBeForgotten(t, s)
 }
@@ -317,7 +318,7 @@ func TestUnlinkNeedsNoDevice(t *testing.T) {
 	s := setup(t)
 	mustLink(t, s, spec(t))
 	unplug(t, "eth0")
-	mustUnlink(t, s, "eth0")
+	mustUnlink(t, s)
 	mustBeForgotten(t, s)
 }
 
@@ -330,7 +331,7 @@ func TestIPv6IsSwitchedOnWhereTheStoreHasIt(t *testing.T) {
 	if again := mustLink(t, s, spec(t)); len(again) > 0 {
 		t.Errorf("again, it changes %q", again)
 	}
-	mustUnlink(t, s, "eth0")
+	mustUnlink(t, s)
 	sameText(t, "after Unlink", dumpNet(t)+shell(t, "cat /proc/sys/net/ipv6/conf/eth0/disable_ipv6"), before+"1\n")
 }
 
@@ -344,7 +345,7 @@ func TestADefaultRouteOfAnotherDeviceIsNotReplaced(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "eth0: add the route default on the link: another device has such a route already") {
 		t.Errorf("got %v", err)
 	}
-	mustUnlink(t, s, "eth0")
+	mustUnlink(t, s)
 	sameText(t, "after Unlink", dumpNet(t), before)
 }
 

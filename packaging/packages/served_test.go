@@ -204,7 +204,14 @@ func (s *served) stops() {
 		s.says("cat /etc/resolv.conf", strings.TrimSpace(whatWas))
 		s.says("find /run/netvmd -name '*.json'", "")
 	})
-	s.step("and started, it is there again", func(s *served) {
+	s.step("started, it is there again, until somebody reverts it by hand", func(s *served) {
+		s.active()
+		s.online()
+		s.sh("netvmctl uplink down eth0 && ip link set eth0 up")
+		s.await("it is not followed any more", "journalctl --follow --lines=all --output=cat --unit="+uplinkUnit)
+		s.sh("systemctl stop " + uplinkUnit) // waits until it has ended
+		s.says("systemctl show --property=Result --value "+uplinkUnit, "success")
+		s.says("ip -4 -o address show dev eth0", "")
 		s.active()
 		s.online()
 	})

@@ -7,7 +7,7 @@ work=${XDG_CACHE_HOME:-$HOME/.cache}/netvmd/xen
 log=$work/log
 
 # Longer than the machine ever took, four times over: it hangs.
-readonly limit=900
+readonly limit=1500
 
 if ! command -v apt-get >/dev/null; then
 	echo "make xen needs Debian: it unpacks Debian's Xen and kernel" >&2

@@ -48,8 +48,6 @@ domain_states() { xl list | awk 'NR > 1 {print $1, ($5 ~ /p/ ? "paused" : "runni
 # dom0_state prints all of dom0 that a visit changes.
 dom0_state() {
 	domain_states
-	# It complains of a card that was detached before: libxl keeps what it knew of it.
-	xl list -l Domain-0 2>/dev/null
 	xenstore-ls /local/domain/0
 	ip addr
 	ip route
@@ -63,12 +61,12 @@ is_as_before() {
 	prints_only "$1" dom0_state && on netvm "nothing_left vif0 $visitor4"
 }
 
-# crashes BEFORE: up is killed before its first step, then before its second, and so on until it comes to its end; and
-# once while xl is at work for it.
+# crashes BEFORE: up is killed after its first step, then after its second, and so on until it comes to its end; and once
+# while xl is at work for it.
 crashes() {
-	local before=$1 step=1 said
+	local before=$1 step=2 said
 	while said=$(dies_at "$step" "${slowly[@]}"); do
-		check "killed when it said \"$said\": down puts all back" reverts "$before"
+		check "killed before it did what it said, \"$said\": down puts all back" reverts "$before"
 		step=$((step + 1))
 	done
 	check "there was more than one step of each kind" [ "$step" -gt 6 ]
@@ -80,8 +78,8 @@ crashes() {
 
 reverts() { visit down && is_as_before "$1"; }
 
-# Each fsync takes half a second: with it a line of the journal ends, after a step was said and before it is taken.
-readonly slowly=(strace -D -f -qq -o /dev/null --seccomp-bpf -e trace=fsync -e inject=fsync:delay_enter=500000)
+# Each fsync takes 0.3 s: with it a line of the journal ends, after a step was said and before it is taken.
+readonly slowly=(strace -D -f -qq -o /dev/null --seccomp-bpf -e trace=fsync -e inject=fsync:delay_enter=300000)
 
 # dies_at STEP [TRACER...]: starts up and kills it as soon as it has said what its STEPth step is, which is printed. It
 # fails if up came to its end before.
