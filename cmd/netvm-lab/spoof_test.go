@@ -73,6 +73,10 @@ func TestSpoofSendsEveryKindOfPacketUnderEachAddress(t *testing.T) {
 	if _, err := l.NetVM.Run(ctx, "ip", "link", "set", l.Work.Vif, "up"); err != nil {
 		t.Fatal(err)
 	}
+	// What is sent before that is dropped.
+	if err := l.Work.AwaitCard(ctx); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := l.NetVM.RunInput(ctx, counted, "nft", "-f", "-"); err != nil {
 		t.Fatal(err)
 	}
