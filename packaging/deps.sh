@@ -7,7 +7,7 @@ set -eu
 need() { command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ]; }
 
 missing=
-for program in NetworkManager nmcli dnsmasq dbus-daemon nft iptables-nft iptables-legacy ip route conntrack strace systemd-nspawn udevadm \
+for program in NetworkManager nmcli dnsmasq dbus-daemon nft iptables-nft iptables-legacy ip route conntrack strace chattr systemd-nspawn udevadm \
 	nsenter busctl gdbus man groff shellcheck gcc git make pkg-config desktop-file-validate \
 	rsvg-convert Xvfb trayer tint2 xdotool xclip montage tesseract fc-list; do
 	need "$program" || missing="$missing $program"
@@ -62,7 +62,7 @@ if command -v apt-get >/dev/null 2>&1; then
 	fi
 	# shellcheck disable=SC2086 # they are several
 	apt-get install -qy --no-install-recommends network-manager dnsmasq-base dbus nftables iptables iproute2 net-tools \
-		conntrack strace systemd systemd-container udev util-linux polkitd libglib2.0-bin python3-dbus man-db groff-base \
+		conntrack strace e2fsprogs systemd systemd-container udev util-linux polkitd libglib2.0-bin python3-dbus man-db groff-base \
 		shellcheck gcc libc6-dev git make pkg-config desktop-file-utils libgtk-3-dev libayatana-appindicator3-dev librsvg2-bin \
 		xvfb trayer tint2 xdotool xclip imagemagick tesseract-ocr tesseract-ocr-eng fontconfig fonts-dejavu-core \
 		$package_tools
@@ -80,7 +80,7 @@ if command -v apt-get >/dev/null 2>&1; then
 		rm -r "$unpack"
 	fi
 elif command -v dnf >/dev/null 2>&1; then
-	dnf install -qy NetworkManager dnsmasq dbus-daemon nftables iptables-nft iptables-legacy iproute net-tools conntrack-tools strace \
+	dnf install -qy NetworkManager dnsmasq dbus-daemon nftables iptables-nft iptables-legacy iproute net-tools conntrack-tools strace e2fsprogs \
 		systemd-resolved systemd-container systemd-udev util-linux polkit glib2 python3-dbus man-db groff-base ShellCheck \
 		gcc git make golang pkgconf-pkg-config desktop-file-utils gtk3-devel libayatana-appindicator-gtk3-devel librsvg2-tools \
 		xorg-x11-server-Xvfb trayer tint2 xdotool xclip ImageMagick tesseract tesseract-langpack-eng fontconfig \

@@ -21,8 +21,8 @@ import (
 
 const (
 	uplinkHelp = `In a domain that a netvm serves, an AppVM or a chained netvm, these commands set
-up the interface that leads there, eth0, from what the toolstack says: QubesDB or
-else XenStore. They work without netvmd, and not in dom0, which has
+up the interface that leads there, eth0, from what the toolstack says: QubesDB
+or else XenStore. They work without netvmd, and not in dom0, which has
 qvm-dom0-network-via-netvm.`
 
 	uplinkUpHelp = `Up gives the interface its address, one default route on the link, permanent
@@ -61,8 +61,8 @@ something else, NetworkManager or systemd-resolved come, go or start again, or
 the interface comes back. It tells systemd when it is ready. Its end leaves
 everything as it is, and netvmctl uplink down ends it.
 
-Keys of --json: way (networkmanager, resolved or resolv.conf), changes and notes,
-which are lists of sentences; with --follow an object for each time.`
+Keys of --json: way (networkmanager, resolved or resolv.conf), changes and
+notes, which are lists of sentences; with --follow an object for each time.`
 
 	uplinkDownHelp = `Down sets the interface down first, so that nothing goes out any more, and then
 reverts what up did: addresses, routes, neighbours, the link group,
