@@ -11,7 +11,19 @@ dist=$(realpath "$2")
 version=$3 maintainer=$4
 
 # Pinned, as the Makefile's tools are: another one may write other bytes.
-nfpm=github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.43.0
+nfpm_version=v2.43.0
+tools=${XDG_CACHE_HOME:-$HOME/.cache}/netvmd/tools
+nfpm=$tools/nfpm-$nfpm_version
+
+# get_nfpm builds it once a machine. Two may do so at the same time: it comes under its name when it is whole.
+get_nfpm() {
+	[ ! -x "$nfpm" ] || return 0
+	mkdir -p "$tools"
+	fresh=$(mktemp -d "$tools/fresh.XXXXXX")
+	GOBIN=$fresh go install "github.com/goreleaser/nfpm/v2/cmd/nfpm@$nfpm_version"
+	mv "$fresh/nfpm" "$nfpm"
+	rmdir "$fresh"
+}
 
 # finish makes a tree what a package wants: compressed pages, folders that everybody may read, one time.
 finish() {
@@ -68,7 +80,7 @@ description_of() {
 # pack makes one package. What nfpm says is of interest when it fails.
 pack() {
 	said=$(PACKAGE_VERSION=$(version_of "$1") DESCRIPTION=$(description_of "$1" "$2") \
-		"$tools/nfpm" package --config "config/$2.yaml" --packager "$1" --target "$dist") || { echo "$said" >&2; exit 1; }
+		"$nfpm" package --config "config/$2.yaml" --packager "$1" --target "$dist") || { echo "$said" >&2; exit 1; }
 	echo "${said##*created package: }"
 }
 
@@ -79,9 +91,7 @@ GLIBC=${GLIBC#GLIBC_} MAINTAINER=$maintainer
 export ARCH GLIBC MAINTAINER
 
 umask 022
-tools=$(mktemp -d)
-trap 'rm -rf "$tools"' EXIT
-GOBIN=$tools go install "$nfpm"
+get_nfpm
 # From here the configurations find their files.
 cd "$roots"
 for tree in netvmd*; do
