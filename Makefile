@@ -195,10 +195,10 @@ deps: ## install what the build, the lab and the tests need (apt or dnf, as root
 deps-demo:
 	@packaging/deps.sh demo
 
-# The longest stages first. Those that need Debian are left out elsewhere.
-STAGES := unit $(if $(shell command -v apt-get),xen test-packages) fuzz story
+# What may share the processors, the longest first. What needs Debian is left out elsewhere.
+STAGES := $(if $(shell command -v apt-get),xen test-packages) fuzz story
 
-check: build lint
+check: build lint unit
 	@$(if $(filter xen,$(STAGES)),,echo 'make test-packages and make xen need Debian: left out')
 	@MAKE='$(MAKE)' FUZZTIME=10000x .ci/together $(STAGES)
 

@@ -7,6 +7,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"netvmd/internal/rtnetlink"
 )
 
 // AwaitOwn waits until the kernel takes packets to every IPv6 address in the calling thread's network namespace for its
@@ -39,7 +41,7 @@ func AwaitOwn(ctx context.Context) error {
 			if u.Route.Type != unix.RTN_LOCAL || u.Dst == nil {
 				continue
 			}
-			local, _ := netip.AddrFromSlice(u.Dst.IP)
+			local := own{u.LinkIndex, rtnetlink.Address(u.Dst.IP)}
 			if u.Type == unix.RTM_NEWROUTE {
 				delete(waiting, local)
 				continue
@@ -59,13 +61,19 @@ func AwaitOwn(ctx context.Context) error {
 	return nil
 }
 
+// own is an address of a device: another device may have the same.
+type own struct {
+	link    int
+	address netip.Addr
+}
+
 // carried are the IPv6 addresses of devices that carry.
-func carried() (map[netip.Addr]bool, error) {
+func carried() (map[own]bool, error) {
 	links, err := netlink.LinkList()
 	if err != nil {
 		return nil, fmt.Errorf("list the devices: %w", err)
 	}
-	out := map[netip.Addr]bool{}
+	out := map[own]bool{}
 	for _, link := range links {
 		// The operational state would say the same, but later: a worker makes that, too (linkwatch).
 		if link.Attrs().RawFlags&unix.IFF_LOWER_UP == 0 {
@@ -76,8 +84,7 @@ func carried() (map[netip.Addr]bool, error) {
 			return nil, fmt.Errorf("%s: list the addresses: %w", link.Attrs().Name, err)
 		}
 		for _, a := range addrs {
-			addr, _ := netip.AddrFromSlice(a.IP)
-			out[addr] = true
+			out[own{link.Attrs().Index, rtnetlink.Address(a.IP)}] = true
 		}
 	}
 	return out, nil

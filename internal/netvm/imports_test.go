@@ -41,7 +41,7 @@ var mayImport = map[string][]string{
 	// What people and programs read of a status.
 	"netvmd/internal/words":  {"internal/netvm"},
 	"netvmd/internal/report": {"internal/doctor", "internal/netvm", "internal/words"},
-	"netvmd/internal/lab": {"internal/netvm", "internal/systembus", "dbus", "internal/lab/container", "internal/lab/fakebus",
+	"netvmd/internal/lab": {"internal/netvm", "internal/rtnetlink", "internal/systembus", "dbus", "internal/lab/container", "internal/lab/fakebus",
 		"internal/lab/notify", "packaging"},
 	// Services of the bus for the tests of nmhook too, which the lab is too big for.
 	"netvmd/internal/lab/fakebus": {"internal/netvm"},

@@ -22,6 +22,11 @@ follow() {
 	echo $! >/tmp/follow.pid
 }
 
+# card prints what 90-netvm-uplink.rules knows a Xen domain's card by: its bus and its driver.
+card() {
+	echo "$(basename "$(readlink /sys/class/net/eth0/device/subsystem)") $(basename "$(readlink /sys/class/net/eth0/device/driver)")"
+}
+
 # routes prints the IPv4 routing table, with one space between the columns.
 routes() { route -n | sed 1,2d | tr -s ' '; }
 
