@@ -75,7 +75,7 @@ var (
 		{"nor put into another file in its place", "mv /etc/resolv.conf /etc/passwd", false},
 		{"nothing can be had run by cron", "touch /etc/cron.d/attempt", false},
 		{"nothing of the system can be written", "touch /usr/attempt /var/attempt", false},
-		{"nothing can be sent to the network", "bash -c 'exec 3<>/dev/udp/127.0.0.1/53'", false},
+		{"the admin's hook has IP sockets, over which iptables and ifconfig speak with the kernel", "bash -c 'exec 3<>/dev/udp/127.0.0.1/53'", true},
 	}
 )
 
