@@ -17,9 +17,8 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"netvmd/internal/config"
+	"netvmd/internal/flock"
 	"netvmd/internal/store/xenstore"
 )
 
@@ -131,35 +130,14 @@ func (t *tool) lockState(ctx context.Context) (*os.File, error) {
 		return nil, fmt.Errorf("make the folder of the journal: %w", err)
 	}
 	path := filepath.Join(dir, "dom0-network.lock")
-	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("lock: %w", err)
-	}
-	if err := flock(file, unix.LOCK_NB); !errors.Is(err, unix.EWOULDBLOCK) {
+	file, err := flock.Try(path)
+	if !errors.Is(err, flock.ErrHeld) {
 		return file, err
 	}
 	if err := t.say("wait for another run, or an xl that one has left"); err != nil {
-		return nil, errors.Join(err, file.Close())
+		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, lockPatience)
-	defer cancel()
-	locked := make(chan error, 1)
-	go func() { locked <- flock(file, 0) }() // nothing ends a lock that waits, but the end of the program, which follows
-	select {
-	case err := <-locked:
-		return file, err
-	case <-ctx.Done():
-		return nil, fmt.Errorf("another run is at work: %s is locked: %w", path, ctx.Err())
-	}
-}
-
-func flock(file *os.File, how int) error {
-	for {
-		err := unix.Flock(int(file.Fd()), unix.LOCK_EX|how)
-		if !errors.Is(err, unix.EINTR) {
-			return err
-		}
-	}
+	return flock.Lock(ctx, path, lockPatience)
 }
 
 // say prints a line. Where nobody reads it any more, nothing new is begun; what is taken back is taken back all the same.

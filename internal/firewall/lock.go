@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"netvmd/internal/flock"
 )
 
 // lockTimeout bounds the wait for the lock file. Loading a whole ruleset with iptables takes some 140 processes, about
@@ -26,9 +28,9 @@ func lockFile(ctx context.Context, path string) (unlock func(), err error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, fmt.Errorf("make the folder of the lock: %w", err)
 	}
-	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	file, err := flock.Lock(ctx, path, lockTimeout)
 	if err != nil {
-		return nil, fmt.Errorf("open the lock: %w", err)
+		return nil, err
 	}
 	// Nothing was written, so that the error of closing tells nothing.
 	unlock = func() { _ = errors.Join(unix.Flock(int(file.Fd()), unix.LOCK_UN), file.Close()) }
@@ -36,15 +38,6 @@ func lockFile(ctx context.Context, path string) (unlock func(), err error) {
 	if _, err := unix.FcntlInt(file.Fd(), unix.F_SETFD, 0); err != nil {
 		unlock()
 		return nil, fmt.Errorf("share the lock %s with children: %w", path, err)
-	}
-
-	err = flock(file, unix.LOCK_EX|unix.LOCK_NB)
-	if errors.Is(err, unix.EWOULDBLOCK) {
-		return waitForLock(ctx, file, unlock)
-	}
-	if err != nil {
-		unlock()
-		return nil, fmt.Errorf("lock %s: %w", path, err)
 	}
 	return unlock, nil
 }
@@ -55,39 +48,4 @@ func lockExisting(ctx context.Context, path string) (unlock func(), err error) {
 		return func() {}, nil
 	}
 	return lockFile(ctx, path)
-}
-
-// waitForLock waits in a goroutine of its own, as nothing ends a flock that waits: one that comes too late is given
-// back at once.
-func waitForLock(ctx context.Context, file *os.File, unlock func()) (func(), error) {
-	ctx, cancel := context.WithTimeout(ctx, lockTimeout)
-	defer cancel()
-	var failure error
-	done := make(chan struct{})
-	go func() {
-		failure = flock(file, unix.LOCK_EX)
-		close(done)
-	}()
-	select {
-	case <-done:
-		if failure != nil {
-			unlock()
-			return nil, fmt.Errorf("lock %s: %w", file.Name(), failure)
-		}
-		return unlock, nil
-	case <-ctx.Done():
-		go func() { <-done; unlock() }()
-		return nil, fmt.Errorf("lock %s, which another program holds: %w", file.Name(), ctx.Err())
-	}
-}
-
-// flock tries again when a signal interrupts it.
-func flock(file *os.File, how int) error {
-	for {
-		// Fd leaves a file in blocking mode, which a regular file is in anyway.
-		err := unix.Flock(int(file.Fd()), how)
-		if !errors.Is(err, unix.EINTR) {
-			return err
-		}
-	}
 }
