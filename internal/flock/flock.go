@@ -48,10 +48,7 @@ func Lock(ctx context.Context, path string, patience time.Duration) (*os.File, e
 		}
 		return file, nil
 	case <-ctx.Done():
-		go func() {
-			<-taken
-			_ = file.Close() // nothing was written to it
-		}()
+		go func() { _ = errors.Join(<-taken, file.Close()) }() // nothing was written to it
 		return nil, fmt.Errorf("lock %s: %w: %w", path, ErrHeld, ctx.Err())
 	}
 }
