@@ -122,7 +122,7 @@ func (s *Setup) announce(spec Spec, l netlink.Link, w wanted, r *record) error {
 		*r = record{Index: a.Index, Group: a.Group, NM: r.NM, ResolvConf: r.ResolvConf, Sysctls: globalsOf(r.Sysctls)}
 	}
 	r.Own, r.Hosts, r.Routes = union(r.Own, w.own), union(r.Hosts, w.hosts), union(r.Routes, w.routes)
-	if err := rememberSysctls(r, sysctlsOf(spec)); err != nil {
+	if err := s.rememberSysctls(spec.Interface, r, sysctlsOf(spec)); err != nil {
 		return err
 	}
 	return s.writeRecord(spec.Interface, *r)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -83,21 +84,32 @@ func (c sysctl) met(is string) bool {
 	return c.atLeast && err == nil && otherwise == nil && have >= need
 }
 
-// rememberSysctls notes what the settings are that will be changed, unless that is known.
-func rememberSysctls(r *record, list []sysctl) error {
+// rememberSysctls notes what the settings are that will be changed, unless that is known. What another interface has changed
+// for all is noted here too: whichever is reverted last puts it back.
+func (s *Setup) rememberSysctls(name string, r *record, list []sysctl) error {
+	before := maps.Clone(r.Sysctls)
+	if before == nil {
+		before = map[string]string{}
+	}
 	for _, c := range list {
 		is, err := c.current()
 		if err != nil {
 			return err
 		}
-		if _, known := r.Sysctls[c.path]; known || c.met(is) {
-			continue
+		if _, known := before[c.path]; !known && !c.met(is) {
+			before[c.path] = is
 		}
-		if r.Sysctls == nil {
-			r.Sysctls = map[string]string{}
-		}
-		r.Sysctls[c.path] = is
 	}
+	_, changed, err := s.others(name) // after the settings were read: who changes one has noted it first
+	if err != nil {
+		return err
+	}
+	for _, c := range list {
+		if was, is := changed[c.path]; is {
+			before[c.path] = was
+		}
+	}
+	r.Sysctls = before
 	return nil
 }
 
@@ -122,7 +134,7 @@ func (k kernel) settings(list []sysctl) (changes []string, err error) {
 // restoreSysctls sets those that were changed to what they were. Settings of all interfaces stay as long as another one
 // needs them.
 func (s *Setup) restoreSysctls(name string, before map[string]string) (changes []string, err error) {
-	shared, err := s.othersThan(name)
+	shared, _, err := s.others(name)
 	if err != nil {
 		return nil, err
 	}
@@ -162,14 +174,24 @@ func globalsOf(before map[string]string) map[string]string {
 	return out
 }
 
-// othersThan tells whether another interface than this one is set up.
-func (s *Setup) othersThan(name string) (bool, error) {
+// others tells whether another interface than this one is set up, and what the settings of all interfaces were before.
+func (s *Setup) others(name string) (there bool, before map[string]string, err error) {
 	entries, err := os.ReadDir(s.Dir)
 	if err != nil {
-		return false, fmt.Errorf("look for other uplinks: %w", err)
+		return false, nil, fmt.Errorf("look for other uplinks: %w", err)
 	}
-	return slices.ContainsFunc(entries, func(e os.DirEntry) bool {
+	before = map[string]string{}
+	for _, e := range entries {
 		other, is := strings.CutSuffix(e.Name(), ".json")
-		return is && other != name
-	}), nil
+		if !is || other == name {
+			continue
+		}
+		r, err := s.readRecord(other)
+		if err != nil {
+			return false, nil, err
+		}
+		there = there || !r.empty() // it may just be going
+		maps.Copy(before, globalsOf(r.Sysctls))
+	}
+	return there, before, nil
 }

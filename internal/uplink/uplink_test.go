@@ -335,6 +335,46 @@ func TestIPv6IsSwitchedOnWhereTheStoreHasIt(t *testing.T) {
 	sameText(t, "after Unlink", dumpNet(t)+shell(t, "cat /proc/sys/net/ipv6/conf/eth0/disable_ipv6"), before+"1\n")
 }
 
+// standInLimits lays other files over the kernel's limits of neighbours, which network namespaces like the test's do not have.
+func standInLimits(t *testing.T) {
+	t.Helper()
+	const above = "/proc/sys/net/ipv4/neigh"
+	dir := t.TempDir()
+	shell(t, "mkdir "+dir+"/default; cd "+dir+"/default; echo 128 >gc_thresh1; echo 512 >gc_thresh2; echo 1024 >gc_thresh3")
+	shell(t, "mount --bind "+dir+" "+above)
+	t.Cleanup(func() { shell(t, "umount "+above) })
+}
+
+func limits(t *testing.T) string {
+	t.Helper()
+	return strings.Join(strings.Fields(shell(t, "grep -h . /proc/sys/net/ipv4/neigh/default/gc_thresh*")), " ")
+}
+
+func TestTheLimitsOfNeighboursAreRaisedUntilTheLastUplinkGoes(t *testing.T) {
+	for _, order := range [][]string{{"eth0", "eth1"}, {"eth1", "eth0"}} {
+		t.Run(order[0]+" goes first", func(t *testing.T) {
+			standInLimits(t)
+			plugIn(t, "eth0", mac1)
+			plugIn(t, "eth1", mac2)
+			s := setup(t)
+			other := spec(t)
+			other.Interface, other.MAC, other.DefaultRoute = "eth1", hardware(t, mac2), false
+			other.Addresses = []netip.Prefix{netip.MustParsePrefix("10.137.0.12/32")}
+			for _, spec := range []Spec{spec(t), other} {
+				mustLink(t, s, spec)
+				sameText(t, "with "+spec.Interface, limits(t), "2048 8192 16384")
+			}
+			for i, name := range order {
+				if _, err := s.Unlink(withPatience(t), name); err != nil {
+					t.Fatal(err)
+				}
+				sameText(t, "without "+name, limits(t), []string{"2048 8192 16384", "128 512 1024"}[i])
+			}
+			mustBeForgotten(t, s)
+		})
+	}
+}
+
 func TestADefaultRouteOfAnotherDeviceIsNotReplaced(t *testing.T) {
 	plugIn(t, "eth0", mac1)
 	plugIn(t, "eth1", mac2)
