@@ -224,6 +224,7 @@ func (c *chain) linkDownAndUp() {
 	c.innermost(lab.Virtual4, none, none)
 	c.start()
 	c.middle(online)
+	c.must(c.proxy.Uplink.AwaitCard(c.ctx)) // netvmd hears of the carrier before packets pass
 	c.innermost(lab.Virtual4, home[0], home[1])
 
 	c.inProxy("ip link set eth0 down")
@@ -231,6 +232,7 @@ func (c *chain) linkDownAndUp() {
 	c.innermost(lab.Virtual4, none, none)
 	c.must(c.proxy.UplinkUp(c.ctx, netvmctl))
 	c.middle(online)
+	c.must(c.proxy.Uplink.AwaitCard(c.ctx))
 	c.innermost(lab.Virtual4, home[0], home[1])
 }
 
