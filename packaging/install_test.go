@@ -148,7 +148,7 @@ func TestMakeInstall(t *testing.T) {
 		{"units and pages name what is installed", root.namesWhatIsThere},
 		{"the desktop's entries are valid, and start what is installed with its picture", root.entriesAreValid},
 		{"every program says its version", root.saysItsVersion},
-		{"the shells' completions ask netvmctl", root.completes},
+		{"the shells' completions", root.completes},
 		{"every page is read without a warning and has its sections", root.pagesAreWhole},
 		{"netvmctl's page has every command and flag", root.pageHasCommands},
 		{"the other programs' pages have their flags", root.pagesHaveFlags},
@@ -268,7 +268,23 @@ func (r root) completes() {
 			r.Errorf("%s asks netvmctl for nothing", name)
 		}
 	}
-	for _, name := range []string{"netvmctl", "qvm-dom0-network-via-netvm"} {
-		r.output("bash", "-n", r.path("usr/share/bash-completion/completions/"+name))
+	r.output("bash", "-n", r.path("usr/share/bash-completion/completions/netvmctl"))
+	const name, xl = "qvm-dom0-network-via-netvm", "xl() { printf '%-40s %s\n' Name ID Domain-0 0 sys-net 1 work 2; }\n"
+	for line, want := range map[string]string{
+		"":                     "--dry-run --config --help up down --version",
+		"u":                    "up",
+		"up --":                "--dry-run --config --help --netvm --address --gateway",
+		"down --":              "--dry-run --config --help",
+		"up --netvm ":          "sys-net work",
+		"up --netvm w":         "work",
+		"up --address ":        "",
+		"up --netvm work --ga": "--gateway",
+	} {
+		script := xl + ". " + r.path("usr/share/bash-completion/completions/"+name) + `
+			COMP_WORDS=("$@") COMP_CWORD=$(($# - 1)); _qvm_dom0_network_via_netvm; echo "${COMPREPLY[*]}"`
+		got := r.output("bash", append([]string{"-c", script, "bash", name}, strings.Split(line, " ")...)...)
+		if strings.TrimSpace(got) != want {
+			r.Errorf("%s %s is completed to %q, want %q", name, line, got, want)
+		}
 	}
 }
