@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
+	"syscall"
+	"time"
 
 	"netvmd/internal/lab"
 )
@@ -84,7 +87,11 @@ func (c *common) explore(ctx context.Context, use func(*lab.Lab) error) error {
 	})
 }
 
-// openShell runs a shell in the netvm, which begins with a text, until the user leaves it. Ctrl-C is the shell's own business.
+// shellEnd is how long a shell that was told to end may take.
+const shellEnd = 5 * time.Second
+
+// openShell runs a shell in the netvm, which begins with a text, until the user leaves it or this program is told to end.
+// Ctrl-C is the shell's own business.
 func openShell(l *lab.Lab, text string) error {
 	self, err := os.Executable()
 	if err != nil {
@@ -96,7 +103,11 @@ func openShell(l *lab.Lab, text string) error {
 			return fmt.Errorf("shell: %w", err)
 		}
 	}
-	cmd := exec.Command("bash", "--rcfile", setup, "-i") //nolint:noctx // it ends when the user leaves it
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	cmd := exec.CommandContext(ctx, "bash", "--rcfile", setup, "-i")
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGHUP) } // SIGTERM is nothing to a shell that somebody uses
+	cmd.WaitDelay = shellEnd
 	cmd.Env = append(l.NetVM.Environ(), "NETVM_LAB="+self, "NETVM_LAB_HELP="+help,
 		"NETVMD_CONFIG="+l.NetVM.NetvmdConfig(), "PATH="+filepath.Dir(self)+":"+os.Getenv("PATH"))
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
@@ -105,5 +116,5 @@ func openShell(l *lab.Lab, text string) error {
 	}
 	// What the last command in the shell returned says nothing about the lab.
 	_ = cmd.Wait()
-	return nil
+	return ctx.Err()
 }
