@@ -97,8 +97,9 @@ completions: build
 	$(BIN)/netvmctl completion zsh >$(BIN)/completions/_netvmctl
 	$(BIN)/netvmctl completion fish >$(BIN)/completions/netvmctl.fish
 
-lint: headers icons ## gofmt, go vet, golangci-lint
+lint: headers icons ## gofmt, go mod tidy, go vet, golangci-lint
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo 'run gofmt -w on these'; exit 1; }
+	@go mod tidy -diff || { echo 'run go mod tidy'; exit 1; }
 	go vet ./...
 	go vet -tags manual ./cmd/netvmctl
 	go vet -tags packages ./packaging/packages
